@@ -1,0 +1,1 @@
+"""Quality, robustness and detection figures as the README defines them: pure computing, never training, DDP aware."""

@@ -1,0 +1,173 @@
+"""The Inception extractor against torch-fidelity itself, with random weights made on the spot."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+
+import securegan.metrics.inception as module
+from securegan.errors import UserError
+from securegan.metrics.inception import REFERENCE_FILE, Inception, load_inception
+from securegan.metrics.moments import Moments
+from securegan.metrics.quality import frechet_distance
+
+peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, the batch norms set so that features keep their scale through the depth."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
+        torch.default_generator.manual_seed(0)
+        patch.setattr(peer, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+        network = peer.FeatureExtractorInceptionV3("random", ["2048"])
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_var.fill_(0.2)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inception(weights: Path) -> Inception:
+    state = torch.random.get_rng_state()
+    loaded = load_inception(weights, weights.parent)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    return loaded
+
+
+def pictures(n: int, seed: int, channels: int = 3) -> torch.Tensor:
+    drawn = torch.rand(n, channels, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(drawn, size=32, mode="bilinear") ** (1 + seed)
+
+
+def test_extracts_what_torch_fidelity_extracts(inception, weights):
+    images = pictures(2, 0)
+    reference = peer.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(weights))
+    expected = reference((images * 255).round().to(torch.uint8))
+    features, logits = inception.train().extract(images)
+    assert torch.equal(features, expected[0]) and torch.equal(logits, expected[1])
+    assert features.shape == (2, inception.feature_dim) and logits.shape == (2, inception.num_logits)
+    assert features.dtype == torch.float32
+    assert features.std() > 1e-3
+
+
+def test_grey_images_are_repeated_and_other_channels_refused(inception):
+    grey = pictures(1, 0, channels=1)
+    torch.testing.assert_close(inception.extract(grey)[0], inception.extract(grey.repeat(1, 3, 1, 1))[0])
+    with pytest.raises(UserError, match="1 or 3 channels, and these have 4"):
+        inception.extract(torch.rand(1, 4, 32, 32))
+
+
+def test_only_the_reference_weights_may_carry_the_name(inception):
+    assert inception.key == f"inception_{inception.digest[:8]}"
+    assert Inception(inception.network, "6726825d" + "0" * 56).key == "inception"
+
+
+def test_wrong_files_are_a_users_mistake(tmp_path, weights):
+    with pytest.raises(UserError, match="there are no Inception weights"):
+        load_inception(None, tmp_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_inception(tmp_path / "missing.pth", tmp_path)
+    damaged = tmp_path / REFERENCE_FILE
+    damaged.write_bytes(weights.read_bytes())
+    with pytest.raises(UserError, match="damaged"):
+        load_inception(None, tmp_path)
+    other = tmp_path / "other.pth"
+    torch.save({"layer.weight": torch.ones(3)}, other)
+    with pytest.raises(UserError, match="does not hold Inception weights"):
+        load_inception(other, tmp_path)
+
+
+def test_pickled_code_in_a_weights_file_never_runs(tmp_path):
+    trap, sprung = tmp_path / "trap.pth", tmp_path / "sprung"
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (sprung,)
+
+    torch.save({"layer": Trap()}, trap)
+    with pytest.raises(UserError, match="does not hold"):
+        load_inception(trap, tmp_path)
+    assert not sprung.exists()
+
+
+class Answer:
+    """What urlopen gives."""
+
+    def __init__(self, content: bytes, fails: bool = False) -> None:
+        self.blocks, self.fails = [content, b""], fails
+
+    def read(self, _size: int) -> bytes:
+        if self.fails:
+            raise TimeoutError("timed out")
+        return self.blocks.pop(0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+@pytest.mark.parametrize("kind", ["no network", "stalls", "damaged"])
+def test_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, kind):
+    def urlopen(*_, **__):
+        if kind == "no network":
+            raise URLError("no route to host")
+        return Answer(b"not the weights", fails=kind == "stalls")
+
+    monkeypatch.setattr(module, "urlopen", urlopen)
+    with pytest.raises(UserError, match="damaged" if kind == "damaged" else "could not be downloaded") as caught:
+        load_inception(None, tmp_path, download=True)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download_is_kept_and_used(tmp_path, monkeypatch, weights):
+    content = weights.read_bytes()
+    digest = module.sha256(content).hexdigest()
+    monkeypatch.setattr(module, "REFERENCE_PREFIX", digest[:8])
+    monkeypatch.setattr(module, "urlopen", lambda *_, **__: Answer(content))
+    assert load_inception(None, tmp_path, download=True).key == "inception"
+    monkeypatch.setattr(module, "urlopen", None)  # the second time needs no network
+    assert load_inception(None, tmp_path).digest == digest
+
+
+@pytest.mark.slow
+def test_fid_equals_torch_fidelitys(inception, weights):
+    torch_fidelity = pytest.importorskip("torch_fidelity")
+    sets = pictures(12, 0), pictures(12, 1)
+
+    class AsDataset(torch.utils.data.Dataset):
+        def __init__(self, images):
+            self.images = (images * 255).round().to(torch.uint8)
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, row):
+            return self.images[row]
+
+    theirs = torch_fidelity.calculate_metrics(
+        input1=AsDataset(sets[0]),
+        input2=AsDataset(sets[1]),
+        cuda=False,
+        fid=True,
+        isc=True,
+        isc_splits=1,
+        samples_shuffle=False,
+        batch_size=6,
+        save_cpu_ram=True,
+        verbose=False,
+        feature_extractor_weights_path=str(weights),
+    )
+    ours = frechet_distance(*(Moments(2048).update(inception.extract(images)[0]) for images in sets))
+    assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    from securegan.metrics.quality import InceptionScore
+
+    score = InceptionScore(1008).update(inception.extract(sets[0])[1]).compute()
+    assert score == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
