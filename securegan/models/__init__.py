@@ -1,0 +1,1 @@
+"""Generative models: pure networks, and a LightningModule with its losses each."""

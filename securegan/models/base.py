@@ -1,0 +1,128 @@
+"""What every generative LightningModule here offers: ports for defences, counters, latents and the training order.
+
+Subclasses name their players, and give ``generate``, ``discriminate`` and so on. Counters are images, never Lightning's
+``global_step``, which counts every optimiser's steps.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from securegan.data.batch import Batch, DataSpec
+from securegan.errors import UserError
+from securegan.models.networks.dcgan import DiscriminatorOutput
+from securegan.models.ports import Ports, StepContext
+from securegan.randomness import integers, normal
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, which Lightning does not declare."""
+    return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
+class GenerativeModule(pl.LightningModule):
+    """Base of the models; manual optimisation, functional randomness, one :class:`Ports` a player."""
+
+    players: tuple[str, ...] = ()
+    images_seen: Tensor
+    automatic_optimization: bool
+    discriminator: nn.Module
+
+    def __init__(self, spec: DataSpec, *, latent_dim: int, seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec, self.latent_dim, self.seed = spec, latent_dim, seed
+        self.ports = {player: Ports() for player in self.players}
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        self.attached = nn.ModuleDict()  # what detectors and defences keep beside the weights, by name
+        self.seen = 0  # the same count without a device read
+        self.step_figures: dict[str, Tensor] = {}  # of the latest batch
+
+    def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Images ``(N, C, H, W)`` in ``[0, 1]`` of the averaged generator in evaluation mode."""
+        raise NotImplementedError
+
+    def discriminate(self, images: Tensor) -> DiscriminatorOutput:
+        """Both heads and the intermediate features of ``images (N, C, H, W)`` in ``[0, 1]``."""
+        raise NotImplementedError
+
+    def victims(self) -> tuple[nn.Module, ...]:
+        """The networks that an attack may touch and must leave as it found them."""
+        raise NotImplementedError
+
+    def latents(self, n: int, *purpose: int | str) -> tuple[Tensor, Tensor | None]:
+        """``n`` prior draws ``(n, latent_dim)`` and, for labelled data, classes ``(n,)``; a function of ``purpose``."""
+        z = normal((n, self.latent_dim), self.seed, "latent", *purpose).to(self.device)
+        if not self.spec.num_classes:
+            return z, None
+        return z, integers(self.spec.num_classes, n, self.seed, "class", *purpose).to(self.device)
+
+    def context(self, player: str, inputs: list[Any]) -> StepContext:
+        """The step context of one update of ``player``."""
+        return StepContext(self, player, self.seen, self.global_rank, inputs)
+
+    @contextmanager
+    def around(self, context: StepContext) -> Iterator[None]:
+        """All ``around`` hooks of the context's player, entered in order."""
+        with ExitStack() as stack:
+            for hook in self.ports[context.player].around:
+                stack.enter_context(hook(context))
+            yield
+
+    def extra_loss(self, context: StepContext) -> Tensor:
+        """Sum of the ``loss`` hooks of the context's player (zero where there are none)."""
+        total = torch.zeros((), device=self.device)
+        for hook in self.ports[context.player].loss:
+            term = hook(context)
+            if term is not None:
+                total = total + term
+        return total
+
+    def gated(self, player: str, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The batch's images and labels that every ``gate`` of ``player`` lets pass."""
+        images = batch.images
+        labels = batch.labels if self.spec.num_classes else None
+        keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        for gate in self.ports[player].gate:
+            keep &= gate(images, labels)
+        if not keep.all():
+            self.log_dict_step({"train/gated_share": (~keep).float().mean()})
+            if not keep.any():  # an update needs an image; a gate that withholds all is visible in the figure above
+                keep[0] = True
+            images, labels = images[keep], None if labels is None else labels[keep]
+        return images, labels
+
+    def count(self, images: int) -> None:
+        """Add ``images`` (of all ranks) to the images seen."""
+        self.seen += images
+        self.images_seen += images
+
+    def log_dict_step(self, figures: dict[str, Tensor]) -> None:
+        """Collect figures of this step; they are sent to the loggers against images seen."""
+        self.step_figures.update({key: value.detach() for key, value in figures.items()})
+
+    def check_finite(self, figures: dict[str, float]) -> None:
+        """Raises UserError where a loss of the latest step is not finite: training on would only spoil the weights."""
+        for key, value in figures.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{key} became {value} after {self.seen} images: the run ends here, its last saved point is kept; "
+                    "lower the learning rates or the defence's weights."
+                )
+
+    def on_train_epoch_start(self) -> None:
+        self.trainer.datamodule.set_epoch(self.trainer.current_epoch)  # type: ignore[attr-defined]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return self.trainer.datamodule.augment(batch, self.seen, self.global_rank)  # type: ignore[attr-defined]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.step_figures = {}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.seen = int(checkpoint["state_dict"]["images_seen"])

@@ -1,0 +1,37 @@
+"""Exponential moving average of a generator's weights, with a half-life counted in images.
+
+Only the generator is averaged (Lightning's callback averages the whole module and counts optimiser steps). Buffers,
+such as batch-norm statistics, are copied.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class GeneratorEMA(nn.Module):
+    """Holds the averaged copy ``self.averaged``; ``update`` moves it towards the live generator."""
+
+    def __init__(self, generator: nn.Module, half_life: float, ramp: float = 0.05) -> None:
+        """Args: half_life: images after which an old weight counts half; ramp: the half-life never exceeds this share
+        of the images seen so far, so that early averages forget the initialisation (Karras et al. 2020).
+        """
+        super().__init__()
+        self.half_life, self.ramp = half_life, ramp
+        self.averaged = copy.deepcopy(generator).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "GeneratorEMA":
+        """The average is for inference alone: it stays in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def update(self, generator: nn.Module, images: int, images_seen: int) -> None:
+        """Move after an update that saw ``images`` images, ``images_seen`` in all."""
+        half_life = max(min(self.half_life, self.ramp * images_seen), 1e-8)
+        decay = 0.5 ** (images / half_life)
+        averaged: list[Tensor] = list(self.averaged.parameters())
+        live = [parameter.detach() for parameter in generator.parameters()]
+        torch._foreach_lerp_(averaged, live, 1.0 - decay)
+        for target, source in zip(self.averaged.buffers(), generator.buffers(), strict=True):
+            target.copy_(source)

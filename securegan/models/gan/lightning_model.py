@@ -1,0 +1,145 @@
+"""Class-conditional DCGAN with an auxiliary class head, trained by alternating updates.
+
+One discriminator update (real, generated and whatever the defences add, in one forward) and one generator update a
+batch. Networks: :mod:`securegan.models.networks.dcgan`; losses: :mod:`securegan.models.gan.losses`.
+"""
+
+from typing import Annotated, cast
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam, Optimizer
+
+from securegan.configuration.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from securegan.data.batch import Batch, DataSpec
+from securegan.errors import ConfigError
+from securegan.models.base import GenerativeModule
+from securegan.models.ema import GeneratorEMA
+from securegan.models.gan.losses import GANLoss, discriminator_loss, generator_loss
+from securegan.models.networks.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator, DiscriminatorOutput
+from securegan.models.ports import Inputs, StepContext
+from securegan.randomness import seed_of
+
+
+class GAN(GenerativeModule):
+    """DCGAN generator and a spectrally normalised discriminator with authenticity and class heads."""
+
+    players = ("discriminator", "generator")
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        seed: int,
+        *,
+        latent_dim: PositiveInt = 64,
+        generator_width: PositiveInt = 32,
+        discriminator_width: PositiveInt = 32,
+        loss: GANLoss = "nonsaturating",
+        class_weight: NonNegativeFloat = 1.0,
+        lr_generator: PositiveFloat = 2e-4,
+        lr_discriminator: PositiveFloat = 2e-4,
+        beta1: Annotated[float, Ge(0), Lt(1)] = 0.5,
+        beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
+        ema_half_life: PositiveFloat = 2000.0,
+        channels_last: bool = True,
+    ) -> None:
+        """Args: spec, seed: of the data and the run; class_weight: of the auxiliary class losses beside the adversarial
+        ones; ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
+        """
+        super().__init__(spec, latent_dim=latent_dim, seed=seed)
+        if spec.size not in SIZES:
+            raise ConfigError(f"data.size={spec.size} is not allowed with model=gan: expected one of {list(SIZES)}.")
+        self.loss_kind, self.class_weight = loss, class_weight
+        self.rates, self.betas = (lr_discriminator, lr_generator), (beta1, beta2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "weights"))
+            self.generator = DCGANGenerator(latent_dim, spec.num_classes, spec.channels, spec.size, generator_width)
+            self.discriminator = DCGANDiscriminator(spec.num_classes, spec.channels, spec.size, discriminator_width)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+        self.ema = GeneratorEMA(self.generator, ema_half_life)
+
+    def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self.ema.averaged(z, y)
+
+    def discriminate(self, images: Tensor) -> DiscriminatorOutput:
+        return self.discriminator(images.contiguous(memory_format=self.memory_format))
+
+    def victims(self) -> tuple[nn.Module, ...]:
+        return self.discriminator, self.generator, self.ema
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        players = (self.discriminator, self.generator)
+        return [
+            Adam(player.parameters(), lr=rate, betas=self.betas)
+            for player, rate in zip(players, self.rates, strict=True)
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        first, second = cast(list[Optimizer], self.optimizers())
+        images, labels = self.gated("discriminator", batch)
+        z, y = self.latents(len(batch.images), "train", self.seen, self.global_rank)
+        fakes = self.generator(z, y)
+        losses = {
+            "train/loss_discriminator": self._discriminator_step(first, images, labels, fakes.detach(), y),
+            "train/loss_generator": self._generator_step(second, fakes, y),
+        }
+        n = len(batch.images) * self.trainer.world_size
+        self.count(n)
+        self.ema.update(self.generator, n, self.seen)
+        self.log_dict_step(losses)
+
+    def _discriminator_step(
+        self, optimizer: Optimizer, real: Tensor, labels: Tensor | None, fakes: Tensor, y: Tensor | None
+    ) -> Tensor:
+        generated = Inputs(fakes, y, real=False, class_weight=0.0)  # early samples would teach wrong classes
+        context = self.context("discriminator", [Inputs(real, labels, real=True), generated])
+        for hook in self.ports["discriminator"].batch:
+            hook(context)
+        with self.around(context):
+            context.output = self.discriminate(context.images)
+            loss = self._weighted_losses(context) + self.extra_loss(context)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
+        return loss
+
+    def _weighted_losses(self, context: StepContext) -> Tensor:
+        """Adversarial and class losses: each origin's mean, weighted."""
+        output = context.output
+        assert output is not None
+        parts = [len(part.images) for part in context.inputs]
+        total = torch.zeros((), device=self.device)
+        class_parts = [None] * len(parts) if output.class_logits is None else output.class_logits.split(parts)
+        for part, logits, class_logits in zip(
+            context.inputs, output.authenticity.split(parts), class_parts, strict=True
+        ):
+            truth = torch.full_like(logits, part.real, dtype=torch.bool)
+            total = total + part.authenticity_weight * discriminator_loss(logits, truth, self.loss_kind).mean()
+            if class_logits is not None and part.labels is not None and part.class_weight:
+                weight = self.class_weight * part.class_weight
+                total = total + weight * F.cross_entropy(class_logits, part.labels)
+        return total
+
+    def _generator_step(self, optimizer: Optimizer, fakes: Tensor, y: Tensor | None) -> Tensor:
+        context = self.context("generator", [Inputs(fakes, y, real=True)])
+        for hook in self.ports["generator"].batch:
+            hook(context)
+        self.discriminator.requires_grad_(False)
+        try:
+            with self.around(context):
+                context.output = self.discriminate(context.images)
+                loss = generator_loss(context.output.authenticity, self.loss_kind).mean()
+                if context.output.class_logits is not None and y is not None:
+                    loss = loss + self.class_weight * F.cross_entropy(context.output.class_logits, y)
+                loss = loss + self.extra_loss(context)
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                optimizer.step()
+        finally:
+            self.discriminator.requires_grad_(True)
+        self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
+        return loss

@@ -1,0 +1,99 @@
+"""DCGAN networks for square images of any power-of-two size from 32 to 256.
+
+Generator: transposed convolutions, batch norm, ReLU (Radford, Metz & Chintala 2016, arXiv 1511.06434).
+Discriminator: strided convolutions, LeakyReLU and spectral norm (Miyato et al. 2018, arXiv 1802.05957), with an
+authenticity head and an auxiliary class head (Odena et al. 2017, arXiv 1610.09585).
+Images are ``(N, C, S, S)`` in ``[0, 1]``; the networks convert to ``[-1, 1]`` inside.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SIZES = (32, 64, 128, 256)
+BASE = 4  # side of the innermost feature map
+MAX_MULTIPLE = 8  # the widest layer has this many times `width` channels
+
+
+class DiscriminatorOutput(NamedTuple):
+    """What one forward of a discriminator gives."""
+
+    authenticity: Tensor  # (N,) logit, higher is more real
+    class_logits: Tensor | None  # (N, K), None for unlabelled data
+    features: tuple[Tensor, ...]  # intermediate feature maps, (N, C_l, H_l, W_l) from the image inwards
+
+
+def level_widths(size: int, width: int) -> list[int]:
+    """Channels of the feature maps from the image inwards, one for each halving down to 4x4."""
+    levels = (size // BASE).bit_length() - 1
+    return [width * min(2**level, MAX_MULTIPLE) for level in range(levels)]
+
+
+class DCGANGenerator(nn.Module):
+    """``G(z, y)``: latent codes ``(N, latent_dim)`` and classes ``(N,)`` to images ``(N, C, S, S)`` in ``[0, 1]``."""
+
+    def __init__(self, latent_dim: int, num_classes: int, channels: int, size: int, width: int) -> None:
+        super().__init__()
+        self.latent_dim, self.num_classes = latent_dim, num_classes
+        self.embedding = nn.Embedding(num_classes, latent_dim) if num_classes else None
+        inputs = latent_dim * (2 if num_classes else 1)
+        widths = level_widths(size, width)[::-1]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], BASE, bias=False)]
+        for narrow, wide in zip(widths[1:], widths, strict=False):
+            layers += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+            layers += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True)]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_dcgan_init)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Images in ``[0, 1]`` for ``z`` and, where the data is labelled, classes ``y``."""
+        if self.embedding is not None:
+            if y is None:
+                raise ValueError("a class-conditional generator needs classes y")
+            z = torch.cat([z, self.embedding(y)], dim=1)
+        return torch.tanh(self.layers(z[:, :, None, None])).add(1).mul(0.5)
+
+
+class DCGANDiscriminator(nn.Module):
+    """One trunk, two heads: real or generated, and (for labelled data) which class."""
+
+    def __init__(self, num_classes: int, channels: int, size: int, width: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        widths = [channels, *level_widths(size, width)]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2, inplace=True)
+            )
+            for before, after in pairwise(widths)
+        )
+        flat = widths[-1] * BASE * BASE
+        self.authenticity = spectral_norm(nn.Linear(flat, 1))
+        self.classes = nn.Linear(flat, num_classes) if num_classes else None
+
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
+        """Both heads and the feature maps of ``images``."""
+        hidden = images * 2 - 1
+        features = []
+        for block in self.blocks:
+            hidden = block(hidden)
+            features.append(hidden)
+        flat = hidden.flatten(1)
+        return DiscriminatorOutput(
+            self.authenticity(flat).squeeze(1),
+            None if self.classes is None else self.classes(flat),
+            tuple(features),
+        )
+
+
+def _dcgan_init(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), batch-norm scales from N(1, 0.02): section 4 of the DCGAN paper."""
+    if isinstance(module, nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
