@@ -1,0 +1,143 @@
+"""The attack interface and the gradient-ascent engine that pixels and latents share.
+
+Weights are frozen and only the input's gradient is asked for; examples that are fooled leave the batch at once
+(``early_drop``), which is sound because success is judged per example and the fooled input itself is kept.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from securegan.attacks.shield import shielded
+from securegan.attacks.spaces import Ball, per_example, steepest
+from securegan.attacks.surfaces import Objective, Surface
+from securegan.attacks.threat import AttackResult, Norm, ThreatModel
+from securegan.randomness import generator
+
+
+class Attack(ABC):
+    """``attack(surface, inputs, reference) -> AttackResult``; never sees a model."""
+
+    name: str
+
+    @abstractmethod
+    def threat(self, surface: Surface) -> ThreatModel:
+        """The threat model under which the attack works on ``surface``."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        *,
+        purpose: Sequence[int | str] = ("attack",),
+        keys: Tensor | None = None,
+    ) -> AttackResult:
+        """Attack every input whose clean decision is right.
+
+        Args:
+            surface: the decision to push on.
+            inputs: ``(N, ...)`` in the surface's space.
+            reference: ``(N,)`` what the right decision is, as the surface defines it.
+            purpose: what the random starts are drawn for; the same purpose gives the same starts.
+            keys: ``(N,)`` int64 identities of the inputs; with them an example's start depends on its key alone, not on
+                its neighbours or the batch size.
+        """
+
+
+@dataclass
+class Search:
+    """The state of an attack on N inputs: the best found so far of each, and what it cost."""
+
+    best: Tensor  # the adversarial inputs
+    margin: Tensor  # (N,) of the best
+    fooled: Tensor  # (N,) bool
+    queries: Tensor  # (N,) int64
+
+    def offer(self, where: Tensor, x: Tensor, margin: Tensor, wrong: Tensor) -> None:
+        """Keep ``x`` for the examples ``where`` if it fools for the first time, or has a higher margin at no loss."""
+        better = (wrong & ~self.fooled[where]) | ((margin > self.margin[where]) & (wrong | ~self.fooled[where]))
+        chosen = where[better]
+        self.best[chosen], self.margin[chosen] = x[better], margin[better]
+        self.fooled[where] |= wrong
+        self.queries[where] += 1
+
+
+def ascend(
+    surface: Surface,
+    ball: Ball,
+    x: Tensor,
+    reference: Tensor,
+    search: Search,
+    where: Tensor,
+    *,
+    objective: Objective,
+    norm: Norm,
+    alpha: float,
+    steps: int,
+    early_drop: bool,
+) -> None:
+    """``steps`` projected steps of size ``alpha`` up ``objective``; every iterate is offered to ``search``.
+
+    Args: x, reference, ball: of the examples ``where``, indices into the search's N.
+    """
+    for step in range(steps + 1):
+        x = x.detach()
+        if step < steps:
+            x.requires_grad_(True)
+        with torch.set_grad_enabled(step < steps):
+            view = surface.assess(x, reference, objective)
+        wrong = ~view.right
+        search.offer(where, x.detach(), view.margin.detach(), wrong)
+        if step == steps:
+            return
+        (gradient,) = torch.autograd.grad(view.value.sum(), x)
+        x = x.detach()
+        if early_drop and wrong.any():
+            left = (~wrong).nonzero().squeeze(1)
+            if not len(left):
+                return
+            x, gradient, reference, where, ball = x[left], gradient[left], reference[left], where[left], ball[left]
+        x = ball.project(x + alpha * steepest(gradient, norm))
+
+
+def start_noise(like: Tensor, norm: Norm, purpose: Sequence[int | str], keys: Tensor | None) -> Tensor:
+    """Noise of ``like``'s shape for a random start: uniform in ``[-1, 1]`` for L-inf, standard normal for L2."""
+
+    def draw(shape: Sequence[int], *parts: int | str) -> Tensor:
+        source = generator(*parts)
+        if norm == "linf":
+            return torch.rand(*shape, generator=source).mul_(2).sub_(1)
+        return torch.randn(*shape, generator=source)
+
+    if keys is None:
+        return draw(like.shape, *purpose).to(like.device)
+    return torch.stack([draw(like.shape[1:], *purpose, key) for key in keys.tolist()]).to(like.device)
+
+
+def random_perturbation(
+    surface: Surface, inputs: Tensor, reference: Tensor, ball: Ball, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The baseline of every attack: a random perturbation of the full radius; ``(perturbed, wrong (N,))``."""
+    full = noise.sign() if ball.norm == "linf" else steepest(noise, "l2")
+    with shielded(surface.victims), torch.no_grad():
+        perturbed = ball.project(inputs + ball.eps * full)
+        return perturbed, ~surface.assess(perturbed, reference, surface.objectives[0]).right
+
+
+def finish(search: Search, ball: Ball, clean_right: Tensor) -> AttackResult:
+    """The result of a search, with distances and validity judged in float64."""
+    adversarial = torch.where(per_example(clean_right, search.best), search.best, ball.origin)
+    valid = ball.valid(adversarial)
+    return AttackResult(
+        adversarial=adversarial,
+        success=clean_right & search.fooled & valid,
+        clean_right=clean_right,
+        valid=valid,
+        distance=ball.distance(adversarial),
+        queries=search.queries,
+    )

@@ -1,0 +1,1 @@
+"""Evasion attacks: inputs moved within a radius until a decision is wrong."""

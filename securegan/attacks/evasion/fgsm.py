@@ -1,0 +1,43 @@
+"""Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572, eq. 4): one step of the full radius.
+
+x' = P(x + eps * steepest(grad L(x))): the sign of the gradient in L-inf, its direction in L2.
+"""
+
+from collections.abc import Sequence
+
+from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.surfaces import Objective, SurfaceName
+from securegan.attacks.threat import Norm
+from securegan.configuration.types import Radius
+
+
+class FGSM(PGD):
+    """One step of PGD with ``alpha = eps`` and no random start. A weak adversary: no robustness claim rests on it."""
+
+    name = "fgsm"
+
+    def __init__(
+        self,
+        default_eps: float,
+        *,
+        norm: Norm = "linf",
+        eps: Radius | None = None,
+        latent_eps: Radius = 0.5,
+        objectives: Sequence[Objective] = ("ce",),
+        surfaces: Sequence[SurfaceName] | None = None,
+    ) -> None:
+        """Args: as of :class:`PGD`."""
+        super().__init__(
+            default_eps,
+            norm=norm,
+            eps=eps,
+            latent_eps=latent_eps,
+            steps=1,
+            alpha=None,
+            objectives=objectives,
+            random_start=False,
+            surfaces=surfaces,
+        )
+
+    def _alpha(self, eps: float) -> float:
+        return eps

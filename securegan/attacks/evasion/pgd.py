@@ -1,0 +1,111 @@
+"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083, section 2.1), in L-inf and L2, pixels and latents.
+
+x_{t+1} = P(x_t + alpha * steepest(grad L(x_t))), P the projection onto the ball and the space's bounds; the loss is
+cross-entropy or the logit margin (Carlini & Wagner 2017), each from several random starts; an example is lost if any
+iterate of any start and objective is judged wrong.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from securegan.attacks.engine import Attack, Search, ascend, finish, start_noise
+from securegan.attacks.shield import shielded
+from securegan.attacks.surfaces import Objective, Surface, SurfaceName
+from securegan.attacks.threat import AttackResult, Norm, ThreatModel
+from securegan.configuration.types import PositiveInt, Radius
+
+
+class PGD(Attack):
+    """PGD with restarts over objectives, per-example best and early drop of fooled examples."""
+
+    name = "pgd"
+
+    def __init__(
+        self,
+        default_eps: float,
+        *,
+        norm: Norm = "linf",
+        eps: Radius | None = None,
+        latent_eps: Radius = 0.5,
+        steps: PositiveInt = 20,
+        alpha: Radius | None = None,
+        objectives: Sequence[Objective] = ("ce", "margin"),
+        random_start: bool = True,
+        restarts: PositiveInt = 5,
+        early_drop: bool = True,
+        surfaces: Sequence[SurfaceName] | None = None,
+    ) -> None:
+        """Args:
+        default_eps: the data set's radius, taken where ``eps`` is not given.
+        eps, latent_eps: radius in pixels of ``[0, 1]`` and in the prior's standard deviations.
+        alpha: step size in the space's unit; ``2.5 eps / steps`` where it is not given.
+        restarts: random starts of each objective.
+        surfaces: which to attack; all that the model offers where it is not given.
+        """
+        self.norm: Norm = norm
+        self.eps = default_eps if eps is None else float(eps)
+        self.latent_eps, self.steps, self.alpha = float(latent_eps), steps, alpha
+        self.objectives, self.surfaces = tuple(objectives), None if surfaces is None else tuple(surfaces)
+        self.random_start, self.restarts, self.early_drop = random_start, restarts if random_start else 1, early_drop
+
+    def threat(self, surface: Surface) -> ThreatModel:
+        return ThreatModel(self.norm, self._eps(surface), surface.space.name)
+
+    def _eps(self, surface: Surface) -> float:
+        return self.eps if surface.space.name == "pixels" else self.latent_eps
+
+    def __call__(
+        self,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        *,
+        purpose: Sequence[int | str] = ("attack",),
+        keys: Tensor | None = None,
+    ) -> AttackResult:
+        eps = self._eps(surface)
+        alpha = self._alpha(eps)
+        with shielded(surface.victims):
+            inputs, reference = inputs.detach().clone().float(), reference.clone()
+            ball = surface.space.ball(inputs, eps, self.norm)
+            with torch.no_grad():
+                clean = surface.assess(inputs, reference, surface.objectives[0])
+            search = Search(
+                inputs.clone(), clean.margin.clone(), ~clean.right, torch.ones_like(reference, dtype=torch.int64)
+            )
+            for restart in range(self.restarts):
+                for objective in self._objectives(surface):
+                    where = self._open(search, clean.right)
+                    if not len(where):
+                        break
+                    x, some = inputs[where], ball[where]
+                    if self.random_start:
+                        named = None if keys is None else keys[where.to(keys.device)]
+                        x = some.start(start_noise(x, self.norm, (*purpose, objective, restart), named))
+                    ascend(
+                        surface,
+                        some,
+                        x,
+                        reference[where],
+                        search,
+                        where,
+                        objective=objective,
+                        norm=self.norm,
+                        alpha=alpha,
+                        steps=self.steps,
+                        early_drop=self.early_drop,
+                    )
+            return finish(search, ball, clean.right)
+
+    def _alpha(self, eps: float) -> float:
+        return 2.5 * eps / self.steps if self.alpha is None else float(self.alpha)
+
+    def _open(self, search: Search, clean_right: Tensor) -> Tensor:
+        """Indices still worth attacking."""
+        return (clean_right & ~(search.fooled & self.early_drop)).nonzero().squeeze(1)
+
+    def _objectives(self, surface: Surface) -> tuple[Objective, ...]:
+        """The asked objectives that differ on this surface; its own first one where none of them does."""
+        return tuple(o for o in self.objectives if o in surface.objectives) or surface.objectives[:1]
