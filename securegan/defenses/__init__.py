@@ -1,0 +1,1 @@
+"""Defences: Lightning callbacks that attach to a model's ports in ``setup``; they compose."""

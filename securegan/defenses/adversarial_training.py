@@ -1,0 +1,132 @@
+"""Adversarial training of the discriminator's two heads, with a warm-up and a stepwise ramp.
+
+The inner maximisation of Madry et al. 2018 (arXiv 1706.06083, eq. 2.1) on both heads at once, as Rob-GAN does for real
+images (Liu & Hsieh 2019, arXiv 1807.10454); here perturbed real and perturbed generated images both enter the
+discriminator's update beside the clean ones. The generator may in turn be asked to stay under a detector's threshold.
+"""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from securegan.attacks.shield import shielded
+from securegan.attacks.spaces import PixelSpace, steepest
+from securegan.attacks.threat import Norm
+from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Radius
+from securegan.defenses.base import Defense
+from securegan.detectors.base import Detector
+from securegan.models.base import GenerativeModule, callbacks_of
+from securegan.models.gan.losses import discriminator_loss
+from securegan.models.ports import Inputs, StepContext
+from securegan.randomness import generator
+
+
+class AdversarialTraining(Defense):
+    """Perturbed twins of real and generated images in the discriminator's updates."""
+
+    name = "adversarial_training"
+
+    def __init__(
+        self,
+        default_eps: float,
+        seed: int,
+        *,
+        eps: Radius | None = None,
+        norm: Norm = "linf",
+        steps: PositiveInt = 5,
+        warmup_epochs: NonNegativeInt = 2,
+        ramp_epochs: NonNegativeInt = 6,
+        real_share: Fraction = 1.0,
+        fake_share: Fraction = 0.25,
+        class_weight: NonNegativeFloat = 1.0,
+        authenticity_weight: NonNegativeFloat = 0.25,
+        detector_weight: NonNegativeFloat = 0.02,
+    ) -> None:
+        """Args:
+        default_eps, seed: the data set's radius, taken where ``eps`` is not given; the run's seed.
+        warmup_epochs: epochs on clean data; ramp_epochs: epochs in which radius and shares grow by equal steps.
+        real_share, fake_share: final shares of a batch that get a perturbed twin.
+        class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
+            maximisation.
+        detector_weight: of the generator's penalty for exceeding the detector's threshold; 0 is off.
+        """
+        super().__init__()
+        self.eps = default_eps if eps is None else float(eps)
+        self.seed, self.norm, self.steps = seed, norm, steps
+        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
+        self.shares = (float(real_share), float(fake_share))
+        self.class_weight, self.authenticity_weight = class_weight, authenticity_weight
+        self.detector_weight = detector_weight
+        self._strength = 0.0
+        self._detectors: Sequence[Detector] = ()
+
+    def strength(self, epoch: int) -> float:
+        """Share of the final radius and shares in 0-based ``epoch``: 0 in the warm-up, then equal steps up to 1."""
+        if epoch < self.warmup_epochs:
+            return 0.0
+        return min(1.0, (epoch - self.warmup_epochs + 1) / (self.ramp_epochs + 1))
+
+    def full_strength(self, epoch: int) -> bool:
+        return self.strength(epoch) >= 1.0
+
+    def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
+        module.ports["discriminator"].batch.append(self._add_twins)
+        self._detectors = [callback for callback in callbacks_of(trainer) if isinstance(callback, Detector)]
+        if self.detector_weight and self._detectors:
+            module.ports["generator"].loss.append(self._stay_under_threshold)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._strength = self.strength(trainer.current_epoch)
+
+    def _add_twins(self, context: StepContext) -> None:
+        """The ``batch`` hook: perturbed twins of a share of each origin's images."""
+        if not self._strength:
+            return
+        for part in list(context.inputs):
+            share = self._strength * self.shares[0 if part.real else 1]
+            n = round(share * len(part.images))
+            if n:
+                origin = "real" if part.real else "fake"
+                labels = None if part.labels is None else part.labels[:n]
+                images = self._perturb(context, part.images[:n], labels, part.real, origin)
+                weight = n / len(part.images)
+                context.inputs.append(
+                    Inputs(images, labels, part.real, self.authenticity_weight * weight, self.class_weight * weight)
+                )
+
+    def _perturb(self, context: StepContext, images: Tensor, labels: Tensor | None, real: bool, origin: str) -> Tensor:
+        """``steps`` of projected ascent from a random start on the weighted losses of both heads."""
+        module, eps = context.module, self.eps * self._strength
+        alpha = 2.5 * eps / self.steps
+        source = generator(self.seed, "adversarial_training", origin, context.images_seen, context.rank)
+        noise = torch.rand(images.shape, generator=source).mul_(2).sub_(1).to(images.device)
+        with shielded((module.discriminator,)):
+            ball = PixelSpace().ball(images.detach().clone(), eps, self.norm)
+            x = ball.start(noise)
+            for _ in range(self.steps):
+                x = x.detach().requires_grad_(True)
+                output = module.discriminate(x)
+                truth = torch.full_like(output.authenticity, real, dtype=torch.bool)
+                loss = self.authenticity_weight * discriminator_loss(output.authenticity, truth, "nonsaturating").sum()
+                if output.class_logits is not None and labels is not None:
+                    loss = loss + self.class_weight * F.cross_entropy(output.class_logits, labels, reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, x)
+                x = ball.project(x.detach() + alpha * steepest(gradient, self.norm))
+        return x.detach()
+
+    def _stay_under_threshold(self, context: StepContext) -> Tensor | None:
+        """The generator's ``loss`` hook: the mean excess of its images over each detector's threshold."""
+        assert context.output is not None
+        excess = [
+            F.relu(detector.scores_of_output(context.output) - detector.threshold).mean()
+            for detector in self._detectors
+            if detector.fitted
+        ]
+        if not excess:
+            return None
+        penalty = self.detector_weight * torch.stack(excess).sum().float()
+        context.logged["detector_penalty"] = penalty.detach()
+        return penalty

@@ -1,0 +1,39 @@
+"""What every detector offers to defences, to the evaluation and to a release."""
+
+from abc import abstractmethod
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from securegan.data.module import ImageDataModule
+from securegan.models.base import GenerativeModule
+from securegan.models.networks.dcgan import DiscriminatorOutput
+
+
+class Detector(pl.Callback):
+    """Scores images (higher is more anomalous); its state lives in the module, so one checkpoint holds both."""
+
+    name: str
+    false_positive_rate: float
+
+    @property
+    @abstractmethod
+    def fitted(self) -> bool:
+        """Whether :meth:`fit` has run, here or before the checkpoint was saved."""
+
+    @property
+    @abstractmethod
+    def threshold(self) -> float:
+        """Scores above it are flagged."""
+
+    @abstractmethod
+    def fit(self, module: GenerativeModule, data: ImageDataModule) -> None:
+        """Fit on the train split, set the threshold on the calibration split; all ranks take part."""
+
+    @abstractmethod
+    def scores(self, module: GenerativeModule, images: Tensor) -> Tensor:
+        """``(N,)`` float64 scores of ``images (N, C, H, W)``; leaves no trace in the module."""
+
+    @abstractmethod
+    def scores_of_output(self, output: DiscriminatorOutput) -> Tensor:
+        """The same, differentiable, from a discriminator's output."""
