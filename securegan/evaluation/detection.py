@@ -1,0 +1,104 @@
+"""How the detector fares: on successful adversarial images, on random noise of the same norm, on generated images.
+
+Negatives are clean real images of the evaluated split; positives are adversarial images that fool the attacked surface
+without the adversary knowing of the detector.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from securegan.attacks.shield import shielded
+from securegan.data.module import ImageDataModule
+from securegan.detectors.base import Detector
+from securegan.detectors.mahalanobis.fitting import fit_layers
+from securegan.detectors.mahalanobis.torch_model import LayeredMahalanobis, pool
+from securegan.evaluation.outcome import Outcome
+from securegan.evaluation.robustness import Attacked
+from securegan.evaluation.sampling import image_chunks
+from securegan.judges.judge import Judge
+from securegan.metrics.detection import detection_figures
+from securegan.metrics.distributed import gather_rows
+from securegan.metrics.robustness import wilson
+from securegan.models.base import GenerativeModule
+
+
+def adversarial_figures(detector: Detector, attacked: Attacked) -> Outcome:
+    """Detection of successful adversarial images against clean ones, with random noise beside."""
+    outcome = Outcome()
+    threshold = detector.threshold
+    clean, noise = attacked.scores["clean"], attacked.scores["noise"]
+    positives = attacked.scores["adversarial"][attacked.success]
+    outcome.metrics["detection/threshold"] = threshold
+    _share(outcome, "detection/false_positive_rate", clean > threshold)
+    _share(outcome, "detection/tpr_random_noise", noise > threshold)
+    outcome.arrays = {
+        "distance_real": clean.float().numpy(),
+        "distance_noise": noise.float().numpy(),
+        "threshold": np.float32(threshold),  # type: ignore[dict-item]
+    }
+    if len(positives):
+        outcome.add(detection_figures(clean, positives, threshold))
+        outcome.arrays["distance_adversarial"] = positives.float().numpy()
+    else:
+        outcome.notes.append("no attack succeeded, so detection of adversarial images is undefined.")
+    return outcome
+
+
+def generated_figures(detector: Detector, module: GenerativeModule, total: int) -> Outcome:
+    """The detector's scores of ``total`` outputs: the rate that passes, and which are flagged."""
+    scores, keys, classes = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.int64)], []
+    classes.append(torch.zeros(0, dtype=torch.int64))
+    for key, images, y in image_chunks(module, total, "samples"):
+        scores.append(detector.scores(module, images).cpu())
+        keys.append(key)
+        classes.append(torch.full_like(key, -1) if y is None else y.cpu())
+    order = torch.cat(keys)
+    gathered, labels = gather_rows(torch.cat(scores), order), gather_rows(torch.cat(classes), order)
+    outcome = Outcome(arrays={"distance_generated": gathered.float().numpy()})
+    _share(outcome, "detection/pass_rate_generated", gathered <= detector.threshold)
+    names = [module.spec.class_names[int(k)] if int(k) >= 0 else "" for k in labels]
+    outcome.flagged = {
+        "detector": detector.name,
+        "scores": gathered.tolist(),
+        "threshold": detector.threshold,
+        "classes": names,
+    }
+    return outcome
+
+
+class JudgeDetector:
+    """A Mahalanobis detector on the judge's features: a network that neither player trains against."""
+
+    def __init__(
+        self, judge: Judge, data: ImageDataModule, *, false_positive_rate: float, device: torch.device
+    ) -> None:
+        self.judge = judge
+        self.model = LayeredMahalanobis(data.spec.num_classes, [judge.feature_dim]).to(device)
+        fit_layers(
+            self.model,
+            self._features,
+            data,
+            device=device,
+            shrinkage=0.01,
+            false_positive_rate=false_positive_rate,
+            max_images=10_000,
+        )
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        with shielded((self.judge,)), torch.no_grad():
+            return [self.judge.features(images)]
+
+    def pass_rate(self, module: GenerativeModule, total: int) -> Outcome:
+        """The share of ``total`` outputs under this detector's threshold."""
+        outcome, passed = Outcome(), [torch.zeros(0, dtype=torch.bool)]
+        for _, images, _ in image_chunks(module, total, "samples"):
+            passed.append((self.model(pool(self._features(images))) <= self.model.threshold).cpu())
+        _share(outcome, "detection/pass_rate_generated_judge", gather_rows(torch.cat(passed)))
+        return outcome
+
+
+def _share(outcome: Outcome, key: str, mask: Tensor) -> None:
+    n, k = len(mask), int(mask.sum())
+    if n:
+        outcome.metrics[key], outcome.n[key], outcome.interval[key] = k / n, n, wilson(k, n)

@@ -1,0 +1,128 @@
+"""One evaluation of a module: quality, every surface under attack, detection, and at the end the masking checks."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.surfaces import Surface, SurfaceName
+from securegan.data.module import ImageDataModule
+from securegan.detectors.base import Detector
+from securegan.evaluation.checks import MaskingChecks
+from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures
+from securegan.evaluation.outcome import Outcome
+from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.quality import Quality
+from securegan.evaluation.robustness import Attacked, attack_surface, robustness_figures
+from securegan.evaluation.sampling import generated, latent_chunks
+from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
+from securegan.judges.judge import Judge
+from securegan.metrics.distributed import gather_rows
+from securegan.metrics.quality import FeatureExtractor
+from securegan.metrics.ssim import fidelity
+from securegan.models.base import GenerativeModule
+
+SAMPLES = 64
+
+
+class Evaluator:
+    """Measures a module on a split; holds what stays the same over a run (judge, real statistics, protocol)."""
+
+    def __init__(
+        self,
+        data: ImageDataModule,
+        judge: Judge,
+        extractors: Sequence[FeatureExtractor],
+        attack: PGD | None,
+        protocol: Protocol,
+        seed: int,
+    ) -> None:
+        """Args: extractors: beside the judge, for FID and IS; attack: None measures quality and detection alone."""
+        self.data, self.judge, self.attack, self.protocol, self.seed = data, judge, attack, protocol, seed
+        self.quality = Quality(data, judge, [judge, *extractors], protocol, seed)
+        self._judge_detector: JudgeDetector | None = None
+
+    def measure(self, module: GenerativeModule, split: str, detectors: Sequence[Detector], *, final: bool) -> Outcome:
+        """All figures of ``split``; all ranks take part and get the same."""
+        self.judge.to(module.device)
+        outcome = self.quality.measure(module, split, final=final)
+        detector = detectors[0] if detectors else None
+        attacked = self._attack_all(module, split, detector, outcome, final=final)
+        if detector is not None:
+            watched = attacked.get("label") or attacked.get("authenticity")
+            if watched is not None:
+                outcome.merge(adversarial_figures(detector, watched))
+            outcome.merge(generated_figures(detector, module, self.protocol.generated))
+            if self._judge_detector is None:
+                rate = detector.false_positive_rate
+                self._judge_detector = JudgeDetector(
+                    self.judge, self.data, false_positive_rate=rate, device=module.device
+                )
+            outcome.merge(self._judge_detector.pass_rate(module, self.protocol.generated))
+        if final:
+            outcome.examples["samples"] = self._samples(module)
+        return outcome
+
+    def _attack_all(
+        self, module: GenerativeModule, split: str, detector: Detector | None, outcome: Outcome, *, final: bool
+    ) -> dict[str, Attacked]:
+        limit = self.protocol.test_attack_images if final else self.protocol.epoch_attack_images
+        if self.attack is None or not limit:
+            return {}
+        attack = self.attack if final else self._epoch_attack(self.attack)
+        surfaces = self.surfaces(module)
+        done: dict[str, Attacked] = {}
+        outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
+        outcome.protocol["threat_models"] = {name: attack.threat(s).as_dict() for name, s in surfaces.items()}
+        for name, surface in surfaces.items():
+            chunks = list(inputs_of(surface, module, self.data, split, limit))
+            done[name] = attack_surface(surface, attack, chunks, module, seed=self.seed, detector=detector)
+            scores = done[name].scores.get("adversarial")
+            flagged = None if scores is None or detector is None else scores > detector.threshold
+            outcome.merge(robustness_figures(surface, done[name], flagged))
+            if final and self.protocol.check_images and surface.space.name == "pixels":
+                few = list(inputs_of(surface, module, self.data, split, self.protocol.check_images))
+                outcome.checks += MaskingChecks(surface, few, attack, self.seed).run(self.judge)
+            if name == "latent":
+                self._latent_fidelity(module, attack, surface, outcome, final=final)
+        return done
+
+    def surfaces(self, module: GenerativeModule) -> dict[SurfaceName, Surface]:
+        """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""
+        asked = None if self.attack is None else self.attack.surfaces
+        return build_surfaces(check_surfaces(asked, module), module, self.data, self.judge)
+
+    def _epoch_attack(self, attack: PGD) -> PGD:
+        """The run's attack with the cheaper restarts of an evaluation epoch."""
+        lighter = copy.copy(attack)
+        lighter.restarts = min(attack.restarts, self.protocol.epoch_restarts)
+        return lighter
+
+    def _latent_fidelity(
+        self, module: GenerativeModule, attack: PGD, surface: Surface, outcome: Outcome, *, final: bool
+    ) -> None:
+        """Fidelity of the same outputs under the latent attack (one restart: it is a picture, not a worst case)."""
+        references, labels = self.quality.references(module.device)
+        total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
+        lighter = copy.copy(attack)
+        lighter.restarts = 1
+        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
+        for key, z, y in latent_chunks(module, total, "samples", in_shell=True):
+            reference = torch.zeros(len(z), dtype=torch.int64, device=z.device) if y is None else y
+            moved = lighter(surface, z, reference, purpose=(self.seed, "latent-fidelity"), keys=key).adversarial
+            images = generated(module, moved, y)
+            values.append(fidelity(images, references, y, labels).cpu())
+            keys.append(key)
+        attacked = gather_rows(torch.cat(values), torch.cat(keys))
+        outcome.arrays["fidelity_latent_attack"] = attacked.numpy()
+        outcome.metrics["quality/fidelity_latent_attack"] = float(attacked.nanmean())
+        outcome.n["quality/fidelity_latent_attack"] = len(attacked)
+
+    def _samples(self, module: GenerativeModule) -> np.ndarray:
+        """64 outputs, classes in turn where the data is labelled: a grid whose columns are classes."""
+        z, _ = module.latents(SAMPLES, "evaluation", "grid")
+        k = module.spec.num_classes
+        y = torch.arange(SAMPLES, device=z.device) % k if k else None
+        return generated(module, z, y).float().cpu().numpy()

@@ -1,0 +1,41 @@
+"""How a run is measured: sample sizes, extractors and cadence. The constructor is the ``metrics`` config group."""
+
+from securegan.configuration.types import NonNegativeInt, PositiveInt
+
+
+class Protocol:
+    """Numbers that stand beside every figure of a run."""
+
+    def __init__(
+        self,
+        *,
+        every_n_epochs: PositiveInt = 1,
+        generated: PositiveInt = 1000,
+        fidelity_references: PositiveInt = 256,
+        fidelity_epoch_images: PositiveInt = 256,
+        epoch_attack_images: NonNegativeInt = 128,
+        epoch_restarts: PositiveInt = 1,
+        test_attack_images: PositiveInt = 1000,
+        check_images: NonNegativeInt = 128,
+        inception_weights: str | None = None,
+        inception_download: bool = False,
+    ) -> None:
+        """Args:
+        every_n_epochs: an evaluation each so many epochs, and always after the last.
+        generated: outputs for FID, IS, fidelity and the detector.
+        fidelity_references: held-out real images that outputs are compared with.
+        fidelity_epoch_images: outputs whose fidelity is computed at evaluation epochs (all of them at the end).
+        epoch_attack_images, epoch_restarts: inputs per surface and restarts at evaluation epochs; 0 images is off.
+        test_attack_images: inputs per surface at the end, with the attack's own restarts.
+        check_images: inputs of the gradient-masking checks; 0 is off.
+        inception_weights, inception_download: the reference Inception network, by file or checksummed download.
+        """
+        self.every_n_epochs, self.generated = every_n_epochs, generated
+        self.fidelity_references, self.fidelity_epoch_images = fidelity_references, fidelity_epoch_images
+        self.epoch_attack_images, self.epoch_restarts = epoch_attack_images, epoch_restarts
+        self.test_attack_images, self.check_images = test_attack_images, check_images
+        self.inception_weights, self.inception_download = inception_weights, inception_download
+
+    def due(self, epoch: int, last: int) -> bool:
+        """Whether 0-based ``epoch`` is evaluated in a run whose last epoch is ``last``."""
+        return (epoch + 1) % self.every_n_epochs == 0 or epoch == last

@@ -1,0 +1,114 @@
+"""Quality of generated images: FID and IS through the judge (and Inception where given), and fidelity.
+
+Real statistics are of the split that is evaluated; the floor is the FID between two halves of it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from securegan.data.module import ImageDataModule
+from securegan.detectors.mahalanobis.fitting import chunks
+from securegan.evaluation.outcome import Outcome
+from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.sampling import image_chunks
+from securegan.judges.judge import Judge
+from securegan.metrics.distributed import gather_rows
+from securegan.metrics.diversity import diversity
+from securegan.metrics.moments import Moments
+from securegan.metrics.quality import FeatureExtractor, InceptionScore, frechet_distance, real_vs_real_floor
+from securegan.metrics.robustness import wilson
+from securegan.metrics.ssim import fidelity
+from securegan.models.base import GenerativeModule
+
+FLOOR_CHUNKS = 16  # chunks of real features from which the floor is taken
+
+
+class Quality:
+    """Scores the averaged generator against one split; real features are computed once and kept as moments."""
+
+    def __init__(
+        self, data: ImageDataModule, judge: Judge, extractors: Sequence[FeatureExtractor], protocol: Protocol, seed: int
+    ) -> None:
+        self.data, self.judge, self.extractors, self.protocol, self.seed = data, judge, extractors, protocol, seed
+        self._real: dict[tuple[str, str], tuple[Moments, float]] = {}
+
+    def measure(self, module: GenerativeModule, split: str, *, final: bool) -> Outcome:
+        """FID, IS, fidelity, the judge's reading of the class asked for, and diversity; all ranks take part."""
+        details: dict[str, object] = {}
+        outcome = Outcome(protocol={"quality": details})
+        total = self.protocol.generated
+        fakes = {e.key: Moments(e.feature_dim) for e in self.extractors}
+        scores = {e.key: InceptionScore(e.num_logits) for e in self.extractors}
+        read: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
+        for _, images, y in image_chunks(module, total, "samples"):
+            for extractor in self.extractors:
+                features, logits = extractor.extract(images)
+                fakes[extractor.key].update(features)
+                scores[extractor.key].update(logits)
+                if extractor.key == "judge" and y is not None and self.judge.task == "labels":
+                    read.append((logits.argmax(1) == y).cpu())
+        for extractor in self.extractors:
+            real, floor = self._real_statistics(extractor, split, module.device)
+            key, fake = extractor.key, fakes[extractor.key].reduce()
+            outcome.metrics[f"quality/fid_{key}"] = frechet_distance(real, fake)
+            outcome.metrics[f"quality/is_{key}"] = scores[key].reduce().compute()
+            outcome.n[f"quality/fid_{key}"] = outcome.n[f"quality/is_{key}"] = total
+            details.update({f"floor_fid_{key}": floor, f"digest_{key}": extractor.digest, "n_real": real.n})
+            if key == "judge":
+                outcome.metrics["quality/diversity"] = diversity(fake, real)
+        reads = gather_rows(torch.cat(read))
+        if len(reads):
+            key = "quality/class_accuracy_judge"
+            outcome.metrics[key], outcome.n[key] = float(reads.double().mean()), len(reads)
+            outcome.interval[key] = wilson(int(reads.sum()), len(reads))
+        outcome.merge(self.fidelity(module, final=final))
+        return outcome
+
+    def _real_statistics(self, extractor: FeatureExtractor, split: str, device: torch.device) -> tuple[Moments, float]:
+        """Moments of the split's real images, and the floor from some 2,000 of them."""
+        if (extractor.key, split) not in self._real:
+            dim = extractor.feature_dim
+            moments = Moments(dim)
+            kept, keys = [torch.zeros(0, dim)], [torch.zeros(0, dtype=torch.int64)]
+            for number, batch in chunks(self.data, split):
+                features = extractor.extract(batch.images.to(device))[0].cpu()
+                moments.update(features)
+                if number < FLOOR_CHUNKS:
+                    kept.append(features)
+                    keys.append(batch.index)
+            sample = gather_rows(torch.cat(kept), torch.cat(keys))
+            reduced = moments.reduce()
+            floor = real_vs_real_floor(sample, split) if len(sample) >= 4 else float("nan")
+            self._real[extractor.key, split] = reduced, floor
+        return self._real[extractor.key, split]
+
+    def references(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """The fixed held-out real images (of the validation split) that fidelity compares with."""
+        n = min(self.protocol.fidelity_references, self.data.split_size("validate"))
+        batch = self.data.chunk("validate", 0, n)
+        return batch.images.to(device), batch.labels.to(device) if self.data.spec.num_classes else None
+
+    def fidelity(self, module: GenerativeModule, *, final: bool) -> Outcome:
+        """Highest SSIM of outputs to held-out real images, beside the figure of other real images."""
+        outcome = Outcome()
+        references, labels = self.references(module.device)
+        total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
+        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
+        for key, images, y in image_chunks(module, total, "samples"):
+            values.append(fidelity(images, references, y, labels).cpu())
+            keys.append(key)
+        clean = gather_rows(torch.cat(values), torch.cat(keys))
+        outcome.arrays["fidelity_clean"] = clean.numpy()
+        outcome.metrics["quality/fidelity"] = float(clean.nanmean())
+        outcome.n["quality/fidelity"] = len(clean)
+        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
+        for _, batch in chunks(self.data, "test", 256 if not final else 1000):
+            own = batch.labels.to(module.device) if labels is not None else None
+            values.append(fidelity(batch.images.to(module.device), references, own, labels).cpu())
+            keys.append(batch.index)
+        real = gather_rows(torch.cat(values), torch.cat(keys))
+        outcome.arrays["fidelity_real"] = real.numpy()
+        outcome.metrics["quality/fidelity_real"], outcome.n["quality/fidelity_real"] = float(real.nanmean()), len(real)
+        return outcome

@@ -1,0 +1,128 @@
+"""Attack every surface and count: ASR with its denominator, robust accuracy, the random baseline, system ASR."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from securegan.attacks.engine import Attack, random_perturbation, start_noise
+from securegan.attacks.shield import shielded
+from securegan.attacks.surfaces import Surface
+from securegan.detectors.base import Detector
+from securegan.evaluation.outcome import Outcome
+from securegan.evaluation.surfaces import Inputs
+from securegan.metrics.distributed import gather_rows
+from securegan.metrics.robustness import AttackTally, wilson
+from securegan.models.base import GenerativeModule
+
+EXAMPLES = 8
+
+
+@dataclass
+class Attacked:
+    """Per-example outcome of one attack on one surface, of all ranks, in key order."""
+
+    keys: Tensor
+    reference: Tensor
+    clean_right: Tensor
+    success: Tensor
+    valid: Tensor
+    random_wrong: Tensor
+    distance: Tensor
+    queries: Tensor
+    scores: dict[str, Tensor] = field(default_factory=dict)  # detector scores of clean/noise/adversarial images
+    examples: dict[str, np.ndarray] = field(default_factory=dict)  # of rank 0's first chunks
+
+
+def attack_surface(
+    surface: Surface,
+    attack: Attack,
+    chunks: Sequence[Inputs],
+    module: GenerativeModule,
+    *,
+    seed: int,
+    detector: Detector | None = None,
+) -> Attacked:
+    """Run ``attack`` on this rank's ``chunks`` and gather what happened; all ranks take part."""
+    columns: dict[str, list[Tensor]] = {}
+    examples: dict[str, np.ndarray] = {}
+    for chunk in chunks:
+        result = attack(surface, chunk.x, chunk.reference, purpose=(seed, "attack", surface.name), keys=chunk.keys)
+        threat = attack.threat(surface)
+        noise = start_noise(chunk.x, threat.norm, (seed, "noise", surface.name), chunk.keys)
+        ball = surface.space.ball(chunk.x, threat.eps, threat.norm)
+        noisy, random_wrong = random_perturbation(surface, chunk.x, chunk.reference, ball, noise)
+        row = {
+            "keys": chunk.keys,
+            "reference": chunk.reference,
+            "clean_right": result.clean_right,
+            "success": result.success,
+            "valid": result.valid,
+            "random_wrong": random_wrong,
+            "distance": result.distance,
+            "queries": result.queries,
+        }
+        if detector is not None and surface.space.name == "pixels":
+            row["score:clean"] = detector.scores(module, chunk.x)
+            row["score:noise"] = detector.scores(module, noisy)
+            row["score:adversarial"] = detector.scores(module, result.adversarial)
+        elif detector is not None:
+            row["score:adversarial"] = detector.scores(module, _images(surface, result.adversarial, chunk.reference))
+        for name, values in row.items():
+            columns.setdefault(name, []).append(values.detach().cpu())
+        if not examples and result.success.any():
+            examples = _examples(surface, chunk, result.adversarial, result.success)
+    gathered = _gather(columns)
+    scores = {name.partition(":")[2]: values for name, values in gathered.items() if name.startswith("score:")}
+    plain = {name: values for name, values in gathered.items() if not name.startswith("score:")}
+    return Attacked(**plain, scores=scores, examples=examples)
+
+
+def _gather(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+    local = {name: torch.cat(values) for name, values in columns.items()}
+    return {name: gather_rows(values, local["keys"]) for name, values in local.items()}
+
+
+def _images(surface: Surface, x: Tensor, reference: Tensor) -> Tensor:
+    with shielded(surface.victims), torch.no_grad():
+        return surface.images(x, reference)
+
+
+def _examples(surface: Surface, chunk: Inputs, adversarial: Tensor, success: Tensor) -> dict[str, np.ndarray]:
+    """The first successes of a chunk: pictures and the decision in words, before and after."""
+    chosen = success.nonzero().squeeze(1)[:EXAMPLES]
+    x, moved, reference = chunk.x[chosen], adversarial[chosen], chunk.reference[chosen]
+    with shielded(surface.victims), torch.no_grad():
+        return {
+            f"{surface.name}_clean": surface.images(x, reference).float().cpu().numpy(),
+            f"{surface.name}_adversarial": surface.images(moved, reference).float().cpu().numpy(),
+            f"{surface.name}_before": np.array(surface.words(x, reference)),
+            f"{surface.name}_after": np.array(surface.words(moved, reference)),
+        }
+
+
+def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | None) -> Outcome:
+    """ASR, robust accuracy, system ASR, the random baseline, distance and queries of one surface."""
+    outcome = Outcome(examples=attacked.examples)
+    tally = AttackTally().update(attacked.clean_right, attacked.success, attacked.valid, flagged)
+    outcome.add(tally.figures(surface.name))
+    right, lost_to_noise = attacked.clean_right, attacked.clean_right & attacked.random_wrong
+    _share(outcome, f"robustness/random_success_{surface.name}", lost_to_noise, right)
+    if surface.name == "authenticity":  # the two directions apart: calling real fake, and passing a fake as real
+        for name, value in (("real_to_fake", 1), ("fake_to_real", 0)):
+            side = right & (attacked.reference == value)
+            _share(outcome, f"robustness/attack_success_authenticity_{name}", attacked.success & side, side)
+    if attacked.success.any():
+        outcome.metrics[f"robustness/median_distance_{surface.name}"] = float(
+            attacked.distance[attacked.success].median()
+        )
+    outcome.metrics[f"robustness/mean_queries_{surface.name}"] = float(attacked.queries.double().mean())
+    return outcome
+
+
+def _share(outcome: Outcome, key: str, wins: Tensor, among: Tensor) -> None:
+    n, k = int(among.sum()), int(wins.sum())
+    if n:
+        outcome.metrics[key], outcome.n[key], outcome.interval[key] = k / n, n, wilson(k, n)

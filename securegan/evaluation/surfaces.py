@@ -1,0 +1,123 @@
+"""The surfaces that a model offers, with their thresholds set on the calibration split, and each surface's inputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from securegan.attacks.surfaces import (
+    AuthenticitySurface,
+    LabelSurface,
+    LatentDriftSurface,
+    LatentSurface,
+    Surface,
+    SurfaceName,
+)
+from securegan.data.module import ImageDataModule
+from securegan.detectors.mahalanobis.fitting import chunks
+from securegan.errors import ConfigError, near_match
+from securegan.evaluation.sampling import authenticity, generated, image_chunks, latent_chunks
+from securegan.judges.judge import Judge
+from securegan.metrics.detection import equal_error_threshold
+from securegan.metrics.distributed import gather_rows
+from securegan.models.base import GenerativeModule
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A chunk of a surface's inputs."""
+
+    keys: Tensor  # (n,) int64, the order in which one process would see them
+    x: Tensor
+    reference: Tensor  # (n,)
+
+
+def offered(module: GenerativeModule) -> tuple[SurfaceName, ...]:
+    """Names of the surfaces that ``module`` has; unlabelled data has no labels to push on."""
+    return ("label", "authenticity", "latent") if module.spec.num_classes else ("authenticity", "latent")
+
+
+def check_surfaces(asked: tuple[SurfaceName, ...] | None, module: GenerativeModule) -> tuple[SurfaceName, ...]:
+    """The surfaces to attack. Raises ConfigError for one that the model does not offer on these data."""
+    there = offered(module)
+    for name in asked or ():
+        if name not in there:
+            why = " (the data are unlabelled)" if name == "label" else ""
+            raise ConfigError(
+                f"attack.surfaces={name} is not possible with this model{why}: expected some of {list(there)}."
+                + near_match(name, there)
+            )
+    return asked or there
+
+
+def build_surfaces(
+    names: tuple[SurfaceName, ...], module: GenerativeModule, data: ImageDataModule, judge: Judge
+) -> dict[SurfaceName, Surface]:
+    """The named surfaces of ``module`` as it is now; all ranks take part (thresholds are calibrated)."""
+    made: dict[SurfaceName, Surface] = {}
+    for name in names:
+        if name == "label":
+            classes = module.spec.class_names
+            made[name] = LabelSurface(lambda x: _classes(module, x), (module.discriminator,), classes)
+        elif name == "authenticity":
+            threshold = authenticity_threshold(module, data)
+            made[name] = AuthenticitySurface(
+                lambda x: module.discriminate(x).authenticity, threshold, (module.discriminator,)
+            )
+        else:
+            made[name] = _latent_surface(module, judge)
+    return made
+
+
+def _classes(module: GenerativeModule, x: Tensor) -> Tensor:
+    logits = module.discriminate(x).class_logits
+    assert logits is not None
+    return logits
+
+
+def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
+    victims = (*module.victims(), judge)
+    if module.spec.num_classes:
+        return LatentSurface(module.generate, judge.logits, module.latent_dim, victims, module.spec.class_names)
+    features = [torch.zeros(0, judge.feature_dim, device=module.device)]
+    keys = [torch.zeros(0, dtype=torch.int64)]
+    for key, z, _ in latent_chunks(module, 1000, "latent-limit", in_shell=True):
+        features.append(judge.extract(generated(module, z, None))[0])
+        keys.append(key)
+    clean = gather_rows(torch.cat(features), torch.cat(keys))
+    return LatentDriftSurface(lambda z: module.generate(z, None), judge.features, clean, module.latent_dim, victims)
+
+
+def authenticity_threshold(module: GenerativeModule, data: ImageDataModule) -> float:
+    """The equal-error threshold between the calibration split and as many generated images."""
+    real = [torch.zeros(0, device=module.device)]
+    for _, batch in chunks(data, "calibrate"):
+        real.append(authenticity(module, batch.images.to(module.device)))
+    fake = [torch.zeros(0, device=module.device)]
+    for _, images, _ in image_chunks(module, data.split_size("calibrate"), "authenticity-threshold"):
+        fake.append(authenticity(module, images))
+    return float(equal_error_threshold(gather_rows(torch.cat(real)), gather_rows(torch.cat(fake))))
+
+
+def inputs_of(
+    surface: Surface, module: GenerativeModule, data: ImageDataModule, split: str, limit: int
+) -> Iterator[Inputs]:
+    """This rank's chunks of at most ``limit`` inputs.
+
+    Label: the split's first images (their order is a seeded shuffle). Authenticity: as many generated ones beside.
+    Latent: codes inside the prior's shell with the classes asked for.
+    """
+    device = module.device
+    if surface.name == "latent":
+        for keys, z, y in latent_chunks(module, limit, f"latent-{split}", in_shell=True):
+            yield Inputs(keys, z, torch.zeros(len(z), dtype=torch.int64, device=device) if y is None else y)
+        return
+    for number, batch in chunks(data, split, limit):
+        keys = batch.index
+        x = batch.images.to(device)
+        real = torch.ones(len(x), dtype=torch.int64, device=device)
+        yield Inputs(keys, x, batch.labels.to(device) if surface.name == "label" else real)
+        if surface.name == "authenticity":
+            z, y = module.latents(len(x), "evaluation", f"authenticity-{split}", number)
+            yield Inputs(keys + 2**32, generated(module, z, y), torch.zeros_like(real))

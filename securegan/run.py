@@ -1,0 +1,50 @@
+"""The main job: ``python -m securegan.run model=gan attack=pgd``. Compose, build, fit, test, report."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from securegan.configuration.compose import compose_checked, config_dir, register
+from securegan.errors import UserError
+from securegan.runs.experiment import Experiment
+from securegan.runs.quiet import quieten
+
+
+def job(config: DictConfig) -> None:
+    """One run in Hydra's run folder, or the run that ``ckpt`` names continued."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    experiment = Experiment.resume(Path(config.ckpt)) if config.ckpt else Experiment.start(folder, config)
+    with experiment:
+        experiment.fit()
+        experiment.test()
+        experiment.report()
+
+
+def main() -> None:
+    """The command line: a user's mistake ends with one sentence and exit code 2."""
+    quieten()
+    try:
+        compose_checked(sys.argv[1:])
+    except UserError as error:
+        _refuse(error)
+    register()
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_guarded)()
+
+
+def _guarded(config: DictConfig) -> None:
+    try:
+        job(config)
+    except UserError as error:  # before Hydra, which would print a traceback and exit with 1
+        _refuse(error)
+
+
+def _refuse(error: UserError) -> None:
+    sys.stderr.write(f"securegan: {error}\n")
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
