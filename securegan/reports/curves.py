@@ -1,0 +1,86 @@
+"""Quality and losses over training."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from securegan.reports.glossary import describe, short_count, written
+from securegan.reports.protocol import floor, footer
+from securegan.reports.results import X_COLUMN, RunResults
+from securegan.reports.style import DASHES, MARKERS, Theme, dress, legend, new_figure, sign
+
+LOSSES = ("train/loss_discriminator", "train/loss_generator")
+_POINTS = 400  # a curve of more points is averaged to this many
+
+
+def quality_curves(results: RunResults, theme: Theme) -> Figure | str:
+    """FID and Inception score against images seen, each extractor a line, with the real-against-real floor."""
+    fid = [key for key in ("quality/fid_judge", "quality/fid_inception") if results.series(key)]
+    score = [key for key in ("quality/is_judge", "quality/is_inception") if results.series(key)]
+    if not fid and not score:
+        return "No quality was measured while this model was trained."
+    figure = new_figure(theme)
+    panels = [keys for keys in (fid, score) if keys]
+    for axes, keys in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        name = "FID (lower is better)" if keys is fid else "Inception score (higher is better)"
+        dress(axes, theme, x="images seen", y=name)
+        for position, key in enumerate(keys):
+            _line(axes, results, key, theme.cycle[position], position)
+            if (lowest := floor(results, key)) is not None:
+                label = f"real against real: {written(lowest)}"
+                axes.axhline(lowest, color=theme.muted, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
+        axes.set_ylim(bottom=0)
+        _image_ticks(axes)
+        legend(axes, theme)
+    quality = results.part("quality")
+    n = f"{quality.get('n_fake', 'not recorded')} outputs, {quality.get('n_real', 'not recorded')} real images"
+    sign(figure, theme, footer(results, n=n, split=results.rows[-1].split))
+    return figure
+
+
+def _line(axes: Axes, results: RunResults, key: str, colour: str, position: int) -> None:
+    points = results.series(key)
+    seen, values = [row.images_seen for row, _ in points], [value for _, value in points]
+    style: dict[str, Any] = {"marker": MARKERS[position], "markersize": 4.5, "markevery": max(1, len(points) // 12)}
+    axes.plot(seen, values, color=colour, linewidth=1.8, label=describe(key).label, **style)
+
+
+def loss_curves(results: RunResults, theme: Theme) -> Figure | str:
+    """Losses of both players: step by step where steps.csv holds them, else per epoch."""
+    lines = {key: points for key in LOSSES if (points := _losses(results, key)) is not None}
+    if not lines:
+        return "The run recorded no losses."
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    dress(axes, theme, x="images seen", y="loss")
+    for position, (key, (seen, values)) in enumerate(lines.items()):
+        colour, label = theme.cycle[position], describe(key).label
+        axes.plot(seen, values, color=colour, linewidth=1.4, linestyle=DASHES[position], label=label)
+    _image_ticks(axes)
+    legend(axes, theme, columns=2)
+    sign(figure, theme, footer(results, n="training batches", split="train"))
+    return figure
+
+
+def _losses(results: RunResults, key: str) -> tuple[list[float], list[float]] | None:
+    """Images seen and loss, at most ``_POINTS`` of them."""
+    column, seen = results.steps.get(key), results.steps.get(X_COLUMN)
+    if column is not None and seen is not None:
+        there = np.isfinite(column) & np.isfinite(seen)
+        x, y = seen[there], column[there]
+    else:
+        points = results.series(key)
+        x = np.array([row.images_seen for row, _ in points], dtype=np.float64)
+        y = np.array([value for _, value in points], dtype=np.float64)
+    if not x.size:
+        return None
+    parts = min(_POINTS, x.size)
+    blocks = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
+    means = [(float(a.mean()), float(b.mean())) for a, b in blocks]
+    return [a for a, _ in means], [b for _, b in means]
+
+
+def _image_ticks(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(lambda seen, _: short_count(seen))

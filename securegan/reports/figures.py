@@ -1,0 +1,135 @@
+"""The catalogue of a report's figures: what each shows, how it is read, and who draws it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from securegan.reports import curves, diagnostics, pictures
+from securegan.reports.glossary import SPACE
+from securegan.reports.results import RunResults
+from securegan.reports.style import DARK, LIGHT, Theme, png
+
+Draw = Callable[[RunResults, Theme], Figure | str]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure as a report shows it: PNGs for light and dark paper, or the reason why there is none."""
+
+    name: str  # also the file's, without .png
+    title: str
+    reading: str
+    light: bytes | None = None
+    dark: bytes | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    title: str
+    reading: str
+    draw: Draw
+
+    def plot(self, results: RunResults) -> Plot:
+        drawn = self.draw(results, LIGHT)
+        if isinstance(drawn, str):
+            return Plot(self.name, self.title, self.reading, missing=drawn)
+        dark = self.draw(results, DARK)
+        assert not isinstance(dark, str)
+        return Plot(self.name, self.title, self.reading, light=png(drawn), dark=png(dark))
+
+
+_DIAGNOSTICS = (
+    _Entry(
+        "fidelity_clean",
+        "Fidelity of clean outputs",
+        "The nearer the filled outputs lie to the outlined real images, the more they look like the data; far to the "
+        "right of them, they may be copies.",
+        diagnostics.fidelity_clean,
+    ),
+    _Entry(
+        "fidelity_latent_attack",
+        "Fidelity under latent attack",
+        "A shift to the left of the clean outline is what an adversary who chooses the latent code can spoil.",
+        diagnostics.fidelity_attacked,
+    ),
+    _Entry(
+        "distances",
+        "Distances seen by the detector",
+        "Right of the line an image is flagged: adversarial images should lie there, real ones and harmless noise left "
+        "of it.",
+        diagnostics.distances,
+    ),
+    _Entry(
+        "attack_success",
+        "Attack success over training",
+        "Lower is more robust, provided that the dotted noise floor lies well below and that the checks further down "
+        "passed.",
+        diagnostics.attack_over_epochs,
+    ),
+    _Entry(
+        "detection",
+        "Detection over training",
+        f"Accuracy and catches should rise towards 100{SPACE}% while false alarms stay near the rate that was asked "
+        "for.",
+        diagnostics.detection_over_epochs,
+    ),
+)
+_QUALITY = _Entry(
+    "quality",
+    "Quality over training",
+    "FID should fall towards the dashed line, the distance between two halves of the real images; scores of different "
+    "extractors are not comparable.",
+    curves.quality_curves,
+)
+_LOSSES = _Entry(
+    "losses",
+    "Losses",
+    "Losses of players that train against each other show collapse and divergence, not quality.",
+    curves.loss_curves,
+)
+_SAMPLES = _Entry(
+    "samples",
+    "Samples",
+    "Outputs of the generator as they came, not chosen for their looks; a row shows one class where classes were "
+    "asked for.",
+    pictures.sample_grid,
+)
+
+
+@dataclass(frozen=True)
+class Plots:
+    """All figures of a report by section."""
+
+    diagnostics: list[Plot]
+    attacks: list[Plot]
+    training: list[Plot]
+    samples: Plot
+
+    @property
+    def all(self) -> list[Plot]:
+        return [*self.diagnostics, *self.attacks, *self.training, self.samples]
+
+
+def draw_all(results: RunResults) -> Plots:
+    """Draw every figure of a run."""
+    return Plots(
+        diagnostics=[entry.plot(results) for entry in _DIAGNOSTICS],
+        attacks=[_attack(surface).plot(results) for surface in results.surfaces],
+        training=[entry.plot(results) for entry in (_QUALITY, _LOSSES)],
+        samples=_SAMPLES.plot(results),
+    )
+
+
+def _attack(surface: str) -> _Entry:
+    safe = "".join(letter if letter.isalnum() else "_" for letter in surface)
+    return _Entry(
+        f"attack_{safe}",
+        f"Attacks on {surface}",
+        "The first successful attacks: the input, what the adversary made of it, and the difference amplified by the "
+        "factor printed beside it (mid-grey is no change).",
+        partial(pictures.attack_grid, surface=surface),
+    )

@@ -1,0 +1,197 @@
+"""What each figure is called and means, and how its number is written."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+DASH = "–"
+SPACE = "\u00a0"  # no line break between a number and its unit
+
+Kind = Literal["rate", "score", "count"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure in words."""
+
+    label: str
+    meaning: str
+    kind: Kind = "score"
+    surface: str = ""
+
+    @property
+    def full_label(self) -> str:
+        """The label with the surface it is about."""
+        return f"{self.label}: {self.surface}" if self.surface else self.label
+
+
+_QUALITY = {
+    "fid_judge": Entry(
+        "FID (judge)", "Distance between generated and real images in the judge's features; lower is nearer."
+    ),
+    "is_judge": Entry(
+        "Inception score (judge)", "Outputs that the judge reads clearly and that cover its classes; 1 is worst."
+    ),
+    "fid_inception": Entry(
+        "FID (Inception)", "Distance to real images in reference Inception features; lower is nearer."
+    ),
+    "is_inception": Entry(
+        "Inception score (Inception)", "Clear and varied outputs, as the reference Inception reads them."
+    ),
+    "fidelity": Entry(
+        "Fidelity of outputs", "Mean over outputs of the highest SSIM to held-out real images (1 is equal)."
+    ),
+    "fidelity_real": Entry(
+        "Fidelity of real images", "The same for other real images: what outputs would reach if they were real."
+    ),
+    "fidelity_latent_attack": Entry(
+        "Fidelity under latent attack", "The same for outputs whose latent codes were attacked."
+    ),
+    "class_accuracy_judge": Entry(
+        "Class read by the judge", "Share of outputs in which an independent judge reads the class asked for.", "rate"
+    ),
+    "diversity": Entry(
+        "Diversity", "Spread of the outputs in the judge's features against that of real images (1 is equal)."
+    ),
+}
+
+_ROBUSTNESS = {
+    "clean_accuracy": Entry("Clean accuracy", "Share of unattacked inputs on which the decision is right.", "rate"),
+    "attack_success": Entry(
+        "Attack success", "Of the inputs decided rightly, the share lost to the attack within its bounds.", "rate"
+    ),
+    "robust_accuracy": Entry(
+        "Robust accuracy", "Share of all inputs decided rightly before and after the attack.", "rate"
+    ),
+    "random_success": Entry(
+        "Success of random noise",
+        "The same with random perturbations of the same size: the floor of an attack.",
+        "rate",
+    ),
+    "system_attack_success": Entry(
+        "System attack success", "The attack succeeded and the detector did not flag it.", "rate"
+    ),
+    "violations": Entry(
+        "Out of bounds", "Attack results beyond the allowed size; they count as failures of the attack.", "count"
+    ),
+    "median_distance": Entry("Median distance", "Half of the successful attacks moved the input no farther than this."),
+    "mean_queries": Entry("Queries", "Forward passes that the attack spent on an input, on average."),
+}
+
+_DETECTION = {
+    "auroc": Entry("AUROC", "How well scores rank successful attacks above clean real images; 0.5 is a coin toss."),
+    "aupr": Entry("AUPR", "Precision over all recalls; depends on the balance of the classes."),
+    "tpr_at_1fpr": Entry(
+        "Caught at 1 % false alarms", "Successful attacks flagged where 1 % of clean images are.", "rate"
+    ),
+    "tpr_at_5fpr": Entry(
+        "Caught at 5 % false alarms", "Successful attacks flagged where 5 % of clean images are.", "rate"
+    ),
+    "accuracy": Entry("Detection accuracy", "Clean and attacked images told apart at the threshold.", "rate"),
+    "precision": Entry("Precision", "Of the flagged images, the share that was attacked.", "rate"),
+    "recall": Entry("Recall", "Of the successful attacks, the share flagged at the threshold.", "rate"),
+    "f1": Entry("F1", "Harmonic mean of precision and recall."),
+    "false_positive_rate": Entry("False alarms", "Clean real images that are flagged at the threshold.", "rate"),
+    "tpr_random_noise": Entry(
+        "Random noise flagged",
+        "Harmless noise of the attack's size; a detector that flags any noise detects no attack.",
+        "rate",
+    ),
+    "pass_rate_generated": Entry(
+        "Outputs that pass", "Generated images below the threshold, which a release would let through.", "rate"
+    ),
+    "pass_rate_generated_judge": Entry(
+        "Outputs that pass (judge)",
+        "The same by a detector on the judge's features, against which nothing was trained.",
+        "rate",
+    ),
+    "threshold": Entry("Threshold", "Distance above which an image is flagged, set on the calibration split."),
+}
+
+_TRAIN = {
+    "loss_discriminator": Entry("Discriminator loss", "Mean over the epoch."),
+    "loss_generator": Entry("Generator loss", "Mean over the epoch."),
+    "images_per_second": Entry("Images per second", "Training speed."),
+}
+
+_PARTS = {"quality": _QUALITY, "detection": _DETECTION, "train": _TRAIN}
+
+
+def describe(key: str) -> Entry:
+    """The entry of a full key such as ``robustness/attack_success_label``; an unknown key is named by itself."""
+    part, _, name = key.partition("/")
+    if part == "robustness":
+        for stem, entry in _ROBUSTNESS.items():
+            if name.startswith(f"{stem}_"):
+                return _on_surface(entry, name.removeprefix(f"{stem}_"))
+    known = _PARTS.get(part, {}).get(name)
+    return known or Entry(name.replace("_", " ") or key, "")
+
+
+def _on_surface(entry: Entry, surface: str) -> Entry:
+    surface, nonadaptive = surface.removesuffix("_nonadaptive"), surface.endswith("_nonadaptive")
+    label, meaning = entry.label, entry.meaning
+    for direction in ("real_to_fake", "fake_to_real"):
+        if surface.endswith(f"_{direction}"):
+            surface = surface.removesuffix(f"_{direction}")
+            label += f", {direction.replace('_', ' ')}"
+    if nonadaptive:
+        label += ", nonadaptive"
+        meaning += " The adversary did not know of the detector: no claim against one who does."
+    return Entry(label, meaning, entry.kind, surface)
+
+
+def written(value: float | None, kind: Kind = "score") -> str:
+    """A figure as text: rates in percent, scores with three digits, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if kind == "rate":
+        return f"{_minus(f'{100 * value:.1f}')}{SPACE}%"
+    if kind == "count" or (value == int(value) and abs(value) >= 1000):
+        return _minus(f"{value:,.0f}")
+    size = abs(value)
+    if size >= 1000:
+        return _minus(f"{value:,.0f}")
+    if size >= 100:
+        return _minus(f"{value:.0f}")
+    if size >= 10:
+        return _minus(f"{value:.1f}")
+    if size >= 0.001 or size == 0:
+        return _minus(f"{value:.3f}" if size < 1 else f"{value:.2f}")
+    return _minus(f"{value:.1e}")
+
+
+def interval_written(bounds: tuple[float, float] | None, kind: Kind = "score") -> str:
+    """A 95 % interval as text."""
+    if bounds is None:
+        return DASH
+    low, high = (written(bound, kind) for bound in bounds)
+    return f"{low.removesuffix(f'{SPACE}%')} to {high}"
+
+
+def count_written(n: int | None) -> str:
+    """A number of inputs as text."""
+    return DASH if n is None else f"{n:,}"
+
+
+def short_count(n: float) -> str:
+    """A count for a tick label: 1,280 becomes 1.3k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= size:
+            return f"{n / size:.3g}{unit}" if n / size >= 100 else f"{n / size:.2g}{unit}"
+    return f"{n:.0f}"
+
+
+def radius_written(eps: object) -> str:
+    """A radius, also as a fraction of 255 where it is a whole number of grey levels."""
+    if not isinstance(eps, int | float):
+        return str(eps)
+    levels = eps * 255
+    whole = round(levels)
+    return f"{eps:.4g} ({whole}/255)" if whole and abs(levels - whole) < 1e-3 else f"{eps:.4g}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

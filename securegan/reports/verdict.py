@@ -1,0 +1,166 @@
+"""The run in one honest sentence, and everything a reader must know before believing a figure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from securegan.reports.glossary import count_written, describe, written
+from securegan.reports.protocol import floor
+from securegan.reports.results import RunResults
+
+LOW_ACCURACY = 0.7  # below it, a model has so little to lose that attack success says little
+SIMILAR = 0.5  # random noise reaching this share of an attack's success explains it largely
+
+_RIGHT = {
+    "label": "correct class labels",
+    "authenticity": "correct real-or-generated decisions",
+    "latent": "outputs that showed what was asked for",
+    "reconstruction": "sound reconstructions",
+}
+
+Level = Literal["plain", "caution", "alarm"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``alarms`` say that figures cannot be relied on, ``cautions`` how far they carry."""
+
+    sentence: str
+    alarms: list[str]
+    cautions: list[str]
+
+    @property
+    def level(self) -> Level:
+        return "alarm" if self.alarms else "caution" if self.cautions else "plain"
+
+
+def judge_run(results: RunResults) -> Verdict:
+    """The verdict on a run."""
+    if results.headline.split == "none":
+        sentence = "Nothing has been measured in this run, so nothing can be said about its generator."
+        return Verdict(sentence, [], [])
+    clauses = [*_quality(results), *_robustness(results), *_detection(results)]
+    start = "; ".join(clauses) or "The run was measured, but none of its main figures is a number"
+    return Verdict(start[0].upper() + start[1:] + ".", _alarms(results), _cautions(results))
+
+
+def _rate(results: RunResults, key: str) -> str:
+    return written(results.headline.value(key), "rate")
+
+
+def _quality(results: RunResults) -> list[str]:
+    figures = results.headline
+    for key in ("quality/fid_inception", "quality/fid_judge"):
+        if figures.value(key) is not None:
+            beside = "reference Inception features" if key.endswith("inception") else "an independent judge's features"
+            if (lowest := floor(results, key)) is not None:
+                beside += f"; two halves of the real ones: {written(lowest)}"
+            return [f"the generator's images lie at FID {written(figures.value(key))} from real ones ({beside})"]
+    return []
+
+
+def _robustness(results: RunResults) -> list[str]:
+    figures, lost = results.headline, []
+    for surface in results.surfaces:
+        key = f"robustness/attack_success_{surface}"
+        if figures.value(key) is not None:
+            n = figures.n.get(key)
+            what = _RIGHT.get(surface, f"right decisions on {surface}")
+            lost.append(f"{_rate(results, key)} of {what if n is None else f'{count_written(n)} {what}'}")
+    if not lost:
+        return []
+    name = results.part("attack").get("name")
+    return [f"{str(name).upper() if name else 'the attack'} overturns {_listed(lost)}"]
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _detection(results: RunResults) -> list[str]:
+    recall, alarms = "detection/recall", "detection/false_positive_rate"
+    figures = results.headline
+    if figures.value(recall) is None:
+        return []
+    clause = f"the detector flags {_rate(results, recall)} of the successful attacks"
+    return [clause + (f" at {_rate(results, alarms)} false alarms" if figures.value(alarms) is not None else "")]
+
+
+def _alarms(results: RunResults) -> list[str]:
+    alarms = []
+    if failed := results.violations:
+        names = ", ".join(f"{check.name.replace('_', ' ')} ({check.surface})" for check in failed)
+        alarms.append(
+            f"{len(failed)} of {len(results.checks)} gradient-masking checks failed, so the robustness figures of "
+            f"these surfaces cannot be relied on: {names}."
+        )
+    clean = results.headline.value("robustness/clean_accuracy_label")
+    if clean is not None and clean < LOW_ACCURACY:
+        alarms.append(
+            f"Clean accuracy is low ({written(clean, 'rate')}): a model that is often wrong without any attack has "
+            "little to lose, and its attack success says little."
+        )
+    undefined = [key for key in results.headline.metrics if results.headline.value(key) is None]
+    if undefined:
+        names = ", ".join(describe(key).full_label for key in undefined)
+        alarms.append(f"Not a number, and therefore shown as a dash: {names}.")
+    for key, value in results.headline.metrics.items():
+        if key.startswith("robustness/violations_") and value:
+            surface = key.removeprefix("robustness/violations_")
+            alarms.append(f"{value:,.0f} attack results on {surface} left their bounds; they count as failed attacks.")
+    return alarms
+
+
+def _cautions(results: RunResults) -> list[str]:
+    figures = results.headline
+    attacked = any(figures.value(f"robustness/attack_success_{surface}") is not None for surface in results.surfaces)
+    detected = any(key.startswith("detection/") for key in figures.metrics)
+    cautions = []
+    if results.test is None:
+        cautions.append(
+            f"These are figures of the {figures.split} split, by which checkpoints are chosen; the test split has not "
+            "been measured."
+        )
+    if not attacked:
+        cautions.append("No attack was measured, so nothing is claimed about robustness.")
+    elif not results.checks:
+        cautions.append(
+            "No gradient-masking checks were recorded, so a low attack success may only mean a weak attack."
+        )
+    if not detected:
+        cautions.append("No detector was measured, so nothing is claimed about detection.")
+    nonadaptive = [key for key in figures.metrics if key.endswith("_nonadaptive")]
+    if nonadaptive or (attacked and figures.value("detection/recall") is not None):
+        cautions.append(
+            "Detection and system figures are nonadaptive: the adversary did not know of the detector, and nothing is "
+            "claimed against one who does."
+        )
+    return cautions + _comparisons(results)
+
+
+def _comparisons(results: RunResults) -> list[str]:
+    """Figures that look well until one sees what stands beside them."""
+    figures, cautions = results.headline, []
+    recall, noise = figures.value("detection/recall"), figures.value("detection/tpr_random_noise")
+    alarms = figures.value("detection/false_positive_rate") or 0.0
+    if (
+        recall is not None
+        and noise is not None
+        and noise - alarms > SIMILAR * max(recall - alarms, 0.0)
+        and noise > alarms
+    ):
+        cautions.append(
+            f"The detector also flags {written(noise, 'rate')} of harmless random noise of the same size: it may see "
+            "noise rather than attacks."
+        )
+    for surface in results.surfaces:
+        success = figures.value(f"robustness/attack_success_{surface}")
+        random = figures.value(f"robustness/random_success_{surface}")
+        if success and random is not None and random >= SIMILAR * success:
+            cautions.append(
+                f"On {surface}, random noise alone succeeds on {written(random, 'rate')}: the decision is unstable, "
+                "not merely attackable."
+            )
+    read = figures.value("quality/class_accuracy_judge")
+    if read is not None and read < LOW_ACCURACY:
+        cautions.append(f"The judge reads the class asked for in only {written(read, 'rate')} of the outputs.")
+    return cautions
