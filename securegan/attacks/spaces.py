@@ -105,9 +105,10 @@ class PixelSpace:
         """The ball of radius ``eps`` around images, cut by ``[0, 1]``."""
         if norm == "l2":
             return BoxBall(origin, eps, norm, torch.zeros_like(origin), torch.ones_like(origin))
-        low, high = origin - eps, origin + eps
-        low = low.where(origin.double() - low.double() <= eps, torch.nextafter(low, origin))
-        high = high.where(high.double() - origin.double() <= eps, torch.nextafter(high, origin))
+        wide, radius = origin.double(), eps * (1 - 1e-12)  # the float64 sums may round outwards too
+        low, high = (wide - radius).float(), (wide + radius).float()
+        low = low.where(low.double() >= wide - radius, torch.nextafter(low, origin))
+        high = high.where(high.double() <= wide + radius, torch.nextafter(high, origin))
         return BoxBall(origin, eps, norm, low.clamp_min(0), high.clamp_max(1))
 
 

@@ -59,7 +59,7 @@ def _fidelity(
     shown = [results.distribution(f"fidelity_{name}") for name in ("clean", "latent_attack", "real")]
     low = min(float(values.min()) for values in shown if values is not None)
     edges = np.linspace(min(0.0, low), 1.0, BINS + 1)
-    dress(axes, theme, x="highest SSIM to 256 held-out real images", y="share of images")
+    dress(axes, theme, x="highest SSIM to held-out real images", y="share of images")
     for position, (name, values, colour) in enumerate(groups):
         if values is not None:
             median = float(np.median(values))
@@ -70,7 +70,11 @@ def _fidelity(
     _share_ticks(axes)
     legend(axes, theme)
     sizes = [count_written(values.size) for _, values, _ in groups if values is not None]
-    sign(figure, theme, footer(results, n=" and ".join(sizes), split=results.headline.split, surfaces=surfaces))
+    sign(
+        figure,
+        theme,
+        footer(results, n=" and ".join(sizes), split=results.headline.split, surfaces=surfaces, restarts=False),
+    )
     return figure
 
 

@@ -190,7 +190,7 @@ def radius_written(eps: object) -> str:
         return str(eps)
     levels = eps * 255
     whole = round(levels)
-    return f"{eps:.4g} ({whole}/255)" if whole and abs(levels - whole) < 1e-3 else f"{eps:.4g}"
+    return f"{eps:.4g} ({whole}/255)" if 0 < whole < 255 and abs(levels - whole) < 1e-3 else f"{eps:.4g}"
 
 
 def _minus(text: str) -> str:

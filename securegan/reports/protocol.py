@@ -84,7 +84,8 @@ def _brief(results: RunResults, surfaces: Sequence[str], *, restarts: bool) -> s
 
 def _ball(threat: dict[str, Any]) -> str:
     """Norm and radius of an attack."""
-    radius = f"eps {radius_written(threat['eps'])}" if "eps" in threat else ""
+    latent = threat.get("space") == "latent"  # whose radii are standard deviations, not grey levels
+    radius = "" if "eps" not in threat else f"eps {plain(threat['eps']) if latent else radius_written(threat['eps'])}"
     return f"{_NORMS.get(str(threat.get('norm')), str(threat.get('norm') or ''))} {radius}".strip()
 
 

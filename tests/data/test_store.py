@@ -46,7 +46,8 @@ def make(tmp_path: Path) -> Callable[..., Folder]:
         for name, data in (files or {f"{n:02}.png": colour(n) for n in range(20)}).items():
             if not (root / name).exists():  # a file written again is another file
                 (root / name).write_bytes(data)
-        settings = {"path": str(root), "size": 8} | settings
+        settings.setdefault("path", str(root))
+        settings.setdefault("size", 8)
         return Folder(tmp_path / "cache", 0, **settings)
 
     return made

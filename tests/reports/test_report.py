@@ -1,0 +1,223 @@
+"""The report: what it must hold, and what must never be in it."""
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from securegan.reports.results import RunResults
+from securegan.reports.terminal import print_summary
+from securegan.reports.verdict import judge_run
+from securegan.reports.write import write_report
+
+WriteRun = Callable[[Path, dict[str, Any]], Path]
+
+SURFACES = ("label", "authenticity", "latent")
+DIAGNOSTICS = ("fidelity_clean", "fidelity_latent_attack", "distances", "attack_success", "detection")
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split()).replace("\u00a0", " ")
+
+
+def report_of(folder: Path) -> tuple[str, Page]:
+    html = write_report(folder).read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def test_full_report_holds_every_figure_with_n_and_interval(full_run: Path) -> None:
+    _, page = report_of(full_run)
+    for needed in (
+        "64.2 %",
+        "59.1 to 69.0 %",
+        "352",
+        "12.3",
+        "PGD",
+        "eps 0.125",
+        "ab12cd34ef",
+        "GAN on digits",
+        "torch 2",
+    ):
+        assert needed in page.text, needed
+    shown = {attributes.get("id") for tag, attributes in page.tags if tag == "figure"}
+    assert {*DIAGNOSTICS, "quality", "losses", "samples", *(f"attack_{s}" for s in SURFACES)} <= shown
+    assert sum(tag == "img" for tag, _ in page.tags) == 11
+
+
+def test_report_needs_nothing_but_itself(full_run: Path) -> None:
+    html, page = report_of(full_run)
+    assert "://" not in html
+    assert not any(tag in ("script", "link", "iframe", "object") for tag, _ in page.tags)
+    for _, attributes in page.tags:
+        for name in ("src", "srcset", "href"):
+            assert attributes.get(name, "data:image/png;base64,").startswith("data:image/png;base64,")  # type: ignore[union-attr]
+    assert "default-src 'none'" in html
+
+
+def test_pictures_are_valid_and_the_same_on_disk(full_run: Path) -> None:
+    html, _ = report_of(full_run)
+    embedded = {base64.b64decode(code) for code in re.findall(r'src="data:image/png;base64,([^"]+)"', html)}
+    files = {path.read_bytes() for path in (full_run / "figures").iterdir()}
+    assert files == embedded and len(files) == 11
+    for content in files:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+        assert min(picture.size) > 200
+
+
+def test_second_report_is_the_same_and_leaves_nothing_behind(full_run: Path) -> None:
+    first = write_report(full_run).read_bytes()
+    (full_run / "figures" / "distances.png").write_bytes(b"stale")
+    assert write_report(full_run).read_bytes() == first
+    assert all(path.suffix == ".png" and path.name[0] != "." for path in (full_run / "figures").iterdir())
+
+
+def test_figure_that_lost_its_data_is_removed_and_explained(full_run: Path) -> None:
+    write_report(full_run)
+    (full_run / "arrays.npz").unlink()
+    _, page = report_of(full_run)
+    assert not (full_run / "figures" / "distances.png").exists()
+    assert "The run had no detector, so there are no distances." in page.text
+
+
+def test_run_without_attack_and_detector_has_dashes_with_reasons(quiet_run: Path) -> None:
+    _, page = report_of(quiet_run)
+    assert "Not measured: the run had no attack (attack=none)." in page.text
+    assert "Not measured: the run had no detector (detector=none)." in page.text
+    assert "0.0 %" not in page.text
+    assert "No attack was measured, so nothing is claimed about robustness." in page.text
+
+
+def test_run_without_anything_still_reports(tmp_path: Path, write_run: WriteRun) -> None:
+    _, page = report_of(write_run(tmp_path, {"rows": []}))
+    assert "Nothing has been measured in this run" in page.text
+    assert "not been evaluated yet" in page.text
+
+
+def test_rows_alone_are_called_validation_figures(tmp_path: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    del content["test"]
+    _, page = report_of(write_run(tmp_path, content))
+    assert "the test split has not been measured" in page.text
+
+
+def test_violations_are_red_and_at_the_top(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    bad = {"name": "unbounded_reaches_all", "passed": False, "detail": "0.41 of 128", "surface": "latent"}
+    content["checks"].append(bad)
+    write_run(full_run, content)
+    html, page = report_of(full_run)
+    assert html.index('class="alarms"') < html.index('id="figures"')
+    assert "1 of 2 gradient-masking checks failed" in page.text and "0.41 of 128" in page.text
+    assert any(tag == "tr" and attributes.get("class") == "failed" for tag, attributes in page.tags)
+    assert judge_run(RunResults.load(full_run)).level == "alarm"
+
+
+def test_markup_in_names_is_text(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    evil = '<script>alert("1")</script>'
+    content["protocol"]["data"] |= {"name": evil, "class_names": [evil, "$x$ $"]}
+    content["protocol"]["data"]["bad_files"] = {"skipped": [[evil, "not an image"]], "converted": []}
+    content["protocol"]["surfaces"][evil] = evil
+    content["test"]["metrics"][f"robustness/attack_success_{evil}"] = 0.5
+    content["checks"][0]["detail"] = evil
+    write_run(full_run, content)
+    html, page = report_of(full_run)
+    assert "<script" not in html and evil in page.text
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert all(path.parent == full_run / "figures" for path in full_run.rglob("*.png"))
+
+
+def test_secrets_of_config_and_command_are_hidden(full_run: Path) -> None:
+    html, _ = report_of(full_run)
+    assert "sesame" not in html and "&lt;hidden&gt;" in html
+
+
+def test_not_a_number_is_a_dash_and_an_alarm(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    content["test"]["metrics"] |= {"quality/fid_judge": math.nan, "detection/auroc": None}
+    content["test"]["notes"] = ["detection/auroc is undefined: no attack succeeded."]
+    content["rows"][2]["metrics"]["robustness/attack_success_label"] = math.nan
+    write_run(full_run, content)
+    np.savez(full_run / "arrays.npz", fidelity_clean=np.array([0.5, np.nan, np.inf]), distance_real=np.full(5, np.nan))
+    _, page = report_of(full_run)
+    assert "Not a number, and therefore shown as a dash: FID (judge), AUROC." in page.text
+    assert "Detection/auroc is undefined: no attack succeeded." in page.text
+    assert "nan" not in page.text.lower().replace("provenance", "")
+
+
+def test_low_clean_accuracy_and_nonadaptive_figures_are_said(
+    full_run: Path, content: dict[str, Any], write_run: WriteRun
+) -> None:
+    content["test"]["metrics"]["robustness/clean_accuracy_label"] = 0.31
+    _, page = report_of(write_run(full_run, content))
+    assert "Clean accuracy is low (31.0 %)" in page.text
+    assert "nothing is claimed against one who does" in page.text
+
+
+def test_detector_that_flags_noise_is_called_out(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    content["test"]["metrics"]["detection/tpr_random_noise"] = 0.7
+    _, page = report_of(write_run(full_run, content))
+    assert "also flags 70.0 % of harmless random noise" in page.text
+
+
+def test_bad_files_are_listed(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    content["protocol"]["data"]["bad_files"] = {
+        "counts": {"skipped": 1, "converted": 1},
+        "skipped": [["a.png", "truncated"]],
+        "converted": [{"name": "b.png", "reason": "palette image"}],
+    }
+    _, page = report_of(write_run(full_run, content))
+    for needed in ("1 files were skipped and 1 converted", "a.png", "truncated", "b.png", "palette image"):
+        assert needed in page.text
+
+
+def test_odd_values_still_draw(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    """One epoch, a constant distance, images identical before and after, colour samples without labels."""
+    content["rows"] = content["rows"][:1]
+    write_run(full_run, content)
+    same = np.full((2, 3, 8, 8), 0.5, dtype=np.float32)
+    np.savez(full_run / "examples.npz", samples=same, label_clean=same, label_adversarial=same)
+    np.savez(full_run / "arrays.npz", distance_real=np.ones(4, dtype=np.float32), fidelity_clean=np.zeros(3))
+    write_report(full_run)
+    assert (full_run / "figures" / "attack_label.png").is_file()
+    assert not (full_run / "figures" / "attack_latent.png").exists()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_table_fits(full_run: Path, width: int) -> None:
+    out = io.StringIO()
+    report = write_report(full_run)
+    print_summary(RunResults.load(full_run), report, Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines[:-1])
+    assert lines[-1].endswith("report.html") and "…" not in out.getvalue()
+    assert any("Attack success: label" in line and "64.2" in line and "59.1 to 69.0" in line for line in lines)
+
+
+def test_metrics_json_is_left_alone(full_run: Path) -> None:
+    before = json.loads((full_run / "metrics.json").read_text())
+    write_report(full_run)
+    assert json.loads((full_run / "metrics.json").read_text()) == before
