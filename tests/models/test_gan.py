@@ -1,0 +1,83 @@
+"""The GAN: shapes, sizes, what an update touches, and randomness as a function."""
+
+import pytest
+import torch
+
+from securegan.data.batch import DataSpec
+from securegan.errors import ConfigError
+from securegan.models.ema import GeneratorEMA
+from securegan.models.gan.lightning_model import GAN
+from securegan.models.gan.losses import discriminator_loss, generator_loss
+
+
+def spec(size: int = 32, classes: int = 3, channels: int = 1) -> DataSpec:
+    return DataSpec("test", channels, size, classes, tuple("abcdefghij"[:classes]), 0.1, "d")
+
+
+def small(size: int = 32, classes: int = 3, channels: int = 1, seed: int = 0) -> GAN:
+    return GAN(spec(size, classes, channels), seed, latent_dim=8, generator_width=4, discriminator_width=4)
+
+
+@pytest.mark.parametrize(("size", "classes", "channels"), [(32, 3, 1), (64, 0, 3), (128, 2, 3), (256, 2, 3)])
+def test_every_size_gives_images_in_range_and_both_heads(size: int, classes: int, channels: int) -> None:
+    gan = small(size, classes, channels)
+    z, y = gan.latents(2, "test")
+    assert (y is None) == (classes == 0)
+    images = gan.generate(z, y)
+    assert images.shape == (2, channels, size, size) and images.min() >= 0 and images.max() <= 1
+    output = gan.discriminate(images)
+    assert output.authenticity.shape == (2,)
+    assert (output.class_logits is None) if not classes else output.class_logits.shape == (2, classes)  # type: ignore[union-attr]
+    assert len(output.features) == (size // 4).bit_length() - 1
+    assert all(f.shape[2] == size // 2 ** (level + 1) for level, f in enumerate(output.features))
+
+
+def test_a_size_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"data\.size=48"):
+        small(48)
+
+
+def test_spectral_norm_bounds_the_discriminators_weights() -> None:
+    gan = small()
+    for _ in range(20):  # power iterations
+        gan.discriminate(torch.rand(4, 1, 32, 32))
+    gan.eval()
+    weight = gan.discriminator.blocks[1][0].weight.flatten(1)  # type: ignore[index, union-attr]
+    assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_seeds_decide_weights_and_latents_and_leave_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    one, again, other = small(seed=1), small(seed=1), small(seed=2)
+    assert torch.equal(state, torch.get_rng_state())
+    weights = [next(gan.generator.parameters()) for gan in (one, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    draws = [one.latents(4, "train", seen, rank)[0] for seen, rank in ((0, 0), (0, 1), (64, 0), (0, 0))]
+    assert torch.equal(draws[0], draws[3])
+    assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_losses_are_the_published_formulae() -> None:
+    logits, real = torch.tensor([2.0, -1.0]), torch.tensor([True, False])
+    log_d = torch.sigmoid(logits).log()
+    log_not = (1 - torch.sigmoid(logits)).log()
+    assert torch.allclose(discriminator_loss(logits, real, "nonsaturating"), -torch.stack([log_d[0], log_not[1]]))
+    assert torch.allclose(generator_loss(logits, "nonsaturating"), -log_d)
+    assert torch.allclose(discriminator_loss(logits, real, "hinge"), torch.tensor([0.0, 0.0]))
+    assert torch.allclose(discriminator_loss(logits, ~real, "hinge"), torch.tensor([3.0, 2.0]))
+    assert torch.allclose(generator_loss(logits, "hinge"), -logits)
+
+
+def test_the_average_halves_old_weights_after_a_half_life() -> None:
+    gan = small()
+    ema = GeneratorEMA(gan.generator, half_life=100.0, ramp=1.0)
+    before = next(ema.averaged.parameters()).clone()
+    with torch.no_grad():
+        for parameter in gan.generator.parameters():
+            parameter.add_(1.0)
+        next(gan.generator.buffers()).add_(3.0)
+    for seen in range(10, 101, 10):
+        ema.update(gan.generator, 10, 10_000 + seen)
+    assert torch.allclose(next(ema.averaged.parameters()), before + 0.5, atol=1e-5)
+    assert torch.equal(next(ema.averaged.buffers()), next(gan.generator.buffers()))
+    assert not ema.train().averaged.training
