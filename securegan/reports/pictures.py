@@ -13,6 +13,7 @@ from securegan.reports.results import RunResults
 from securegan.reports.style import Theme, sign, tile_figure
 
 SHOWN = 8
+WIDEST = 12  # pictures of a class in a row
 FACTORS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)
 _WRAP = 13  # characters of a decision on one line
 
@@ -45,9 +46,13 @@ def _sample_rows(results: RunResults, samples: Pictures) -> tuple[list[str], lis
         return [""] * len(rows), rows
     names = results.part("data").get("class_names")
     known = names if isinstance(names, list) and labels.dtype.kind in "iu" else []
-    classes = sorted(set(labels.tolist()))
-    titles = [str(known[label]) if known and 0 <= label < len(known) else str(label) for label in classes]
-    return titles, [samples[labels == label] for label in classes]
+    titles, rows = [], []
+    for label in sorted(set(labels.tolist())):
+        own = samples[labels == label]
+        name = str(known[label]) if known and 0 <= label < len(known) else str(label)
+        rows += [own[start : start + WIDEST] for start in range(0, len(own), WIDEST)]
+        titles += [name, *[""] * (len(rows) - len(titles) - 1)]
+    return titles, rows
 
 
 def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str:

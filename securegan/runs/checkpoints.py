@@ -1,0 +1,99 @@
+"""Checkpoints: the last epoch's and the chosen one, each known by its checksum.
+
+``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
+a process killed at any moment leaves the previous state whole. Chosen is the best FID on the validation split among the
+epochs at which every defence was at full strength.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from securegan.defenses.base import Defense
+from securegan.errors import UserError
+from securegan.evaluation.protocol import Protocol
+from securegan.models.base import GenerativeModule, callbacks_of
+from securegan.runs.atomic import write_json
+
+INDEX = "index.json"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Checkpoints(pl.Callback):
+    """Saves after every epoch; must be the last callback, so that the epoch's evaluation is in the file."""
+
+    def __init__(self, folder: Path, protocol: Protocol, latest_score: Callable[[], float | None]) -> None:
+        """Args: latest_score: the selection figure (lower is better) of the epoch just evaluated."""
+        self.folder, self.protocol, self.latest_score = folder, protocol, latest_score
+        self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"epoch-{epoch + 1:04d}.ckpt"
+        trainer.save_checkpoint(self.folder / f"{name}.partial")  # every rank takes part
+        if trainer.is_global_zero:
+            self._register(trainer, epoch, name)
+        trainer.strategy.barrier()
+
+    def _register(self, trainer: pl.Trainer, epoch: int, name: str) -> None:
+        partial = self.folder / f"{name}.partial"
+        entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
+        partial.replace(self.folder / name)
+        self.index["last"] = entry
+        full = all(d.full_strength(epoch) for d in callbacks_of(trainer) if isinstance(d, Defense))
+        last = trainer.max_epochs is not None and epoch + 1 >= trainer.max_epochs
+        score = self.latest_score() if self.protocol.due(epoch, (trainer.max_epochs or 0) - 1) else None
+        best = self.index.get("best")
+        if full and score is not None and (best is None or score < best["score"]):
+            self.index["best"] = {**entry, "score": score}
+        elif last and best is None:  # no evaluated epoch had every defence at full strength
+            self.index["best"] = {**entry, "score": score, "note": "no evaluated epoch had the defences at full strength"}
+        write_json(self.folder / INDEX, self.index)
+        wanted = {kept["file"] for kept in self.index.values()}
+        for file in self.folder.glob("epoch-*.ckpt*"):
+            if file.name not in wanted:
+                file.unlink(missing_ok=True)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The entries ``last`` and ``best``; raises UserError where there is none or it is damaged."""
+    path = folder / INDEX
+    if not path.is_file():
+        raise UserError(f"{folder} holds no saved point: the run ended before its first epoch did; start it anew.")
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): the run cannot be continued.") from error
+
+
+def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
+    """Path and entry of the ``last`` or ``best`` checkpoint, its checksum confirmed."""
+    entry = read_index(folder).get(which)
+    if entry is None:
+        raise UserError(f"{folder} holds no '{which}' checkpoint.")
+    path = folder / entry["file"]
+    if not path.is_file():
+        raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
+    if sha256(path) != entry["sha256"]:
+        raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    return path, entry
+
+
+def load_weights(module: GenerativeModule, folder: Path, which: str = "best") -> dict[str, Any]:
+    """Load a verified checkpoint's weights and detector statistics into ``module``; gives the index entry."""
+    path, entry = verified(folder, which)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+    return entry

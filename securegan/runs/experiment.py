@@ -1,0 +1,221 @@
+"""One run from its composed config to its report: what is built in which order, and where everything is written."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from securegan.attacks.evasion.pgd import PGD
+from securegan.configuration.allowlist import build
+from securegan.configuration.validate import validate
+from securegan.data.module import ImageDataModule
+from securegan.defenses.base import Defense
+from securegan.detectors.base import Detector
+from securegan.evaluation.callback import Evaluation, Row
+from securegan.evaluation.evaluator import Evaluator
+from securegan.evaluation.outcome import Outcome
+from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.surfaces import check_surfaces
+from securegan.judges.cache import load_or_train_judge
+from securegan.metrics.inception import load_inception
+from securegan.models.base import GenerativeModule
+from securegan.reports.results import RunResults
+from securegan.reports.terminal import print_summary
+from securegan.reports.write import write_report
+from securegan.runs.checkpoints import Checkpoints, load_weights, verified
+from securegan.runs.folder import RunFolder
+from securegan.runs.trainer import build_trainer
+
+
+class Experiment:
+    """A run's parts, built in order; a context manager that closes loggers and the folder's lock."""
+
+    def __init__(self, folder: RunFolder, config: DictConfig, *, resumed: bool) -> None:
+        self.folder, self.config, self.resumed = folder, config, resumed
+        self.lock = folder.lock() if is_main_process() else None
+        self.seed = int(config.seed)
+        cache = Path(str(config.cache_dir)).expanduser()
+        self.protocol: Protocol = build(config.metrics)
+        self.data: ImageDataModule = build(config.data, cache, self.seed)
+        self.data.prepare_data()
+        self.data.setup("fit")
+        spec = self.data.spec
+        self.module: GenerativeModule = build(config.model, spec, self.seed)
+        self.attack: PGD | None = build(config.attack, spec.eps) if config.attack else None
+        if self.attack is not None:
+            check_surfaces(self.attack.surfaces, self.module)
+        self.detectors: list[Detector] = [build(node) for node in options(config.detector)]
+        self.defenses: list[Defense] = [build(node, spec.eps, self.seed) for node in options(config.defense)]
+        self.judge = load_or_train_judge(self.data, cache)
+        extractors = []
+        if self.protocol.inception_weights or self.protocol.inception_download:
+            path = Path(self.protocol.inception_weights) if self.protocol.inception_weights else None
+            extractors.append(load_inception(path, cache, download=self.protocol.inception_download))
+        self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed)
+        self.loggers = self._build_loggers()
+        self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row)
+        self.trainer = self._build_trainer()
+
+    @classmethod
+    def start(cls, path: Path, config: DictConfig) -> Self:
+        """A new run in ``path``."""
+        folder = RunFolder.create(path, config) if is_main_process() else RunFolder(path)
+        return cls(folder, config, resumed=False)
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """The run in ``path`` from its last saved point; its own config is used, checked like any other."""
+        folder = RunFolder.open(path)
+        config = folder.config()
+        validate(config)
+        verified(folder.checkpoints, "last")
+        return cls(folder, config, resumed=True)
+
+    def _build_loggers(self) -> list[Logger]:
+        plain = OmegaConf.to_container(self.config, resolve=True)
+        loggers = []
+        for name, node in self.config.logger.items():
+            if name == "wandb":
+                loggers.append(build(node, self.folder.path, plain, self.folder.path.name))
+            else:
+                loggers.append(build(node, self.folder.path))
+        return loggers
+
+    def _build_trainer(self) -> pl.Trainer:
+        callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
+        callbacks.append(RichProgressBar())
+        callbacks.append(Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest))
+        return build(self.config.trainer, self.folder.path, callbacks, self.loggers)
+
+    def _write_row(self, row: Row, outcome: Outcome) -> None:
+        self.folder.add_row(row)
+        for logger in self.loggers:
+            logger.log_metrics({**row["metrics"], "images_seen": row["images_seen"]}, step=row["images_seen"])
+            if hasattr(logger, "log_histogram"):
+                for key, values in outcome.arrays.items():
+                    if values.ndim:
+                        logger.log_histogram(key, values)
+
+    def fit(self) -> None:
+        """Train, from the last saved point where the run is resumed."""
+        point = None
+        if self.resumed:
+            point, entry = verified(self.folder.checkpoints, "last")
+            self.data.set_epoch(entry["epoch"])  # Lightning opens the first epoch's loader before any hook
+            if is_main_process():
+                self.folder.prune(entry["epoch"])
+                for logger in self.loggers:
+                    if hasattr(logger, "prune"):
+                        logger.prune(self._images_at(entry["epoch"]))
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
+        self.trainer.strategy.barrier()
+
+    def _images_at(self, epoch: int) -> int:
+        return epoch * (self.data.split_size("train") // self.data.batch_size) * self.data.batch_size
+
+    def test(self) -> None:
+        """Every figure that is reported: the chosen checkpoint on the test split."""
+        entry = load_weights(self.module, self.folder.checkpoints, "best")
+        self.module.to(self.trainer.strategy.root_device)
+        start = time.monotonic()
+        outcome = self.evaluation.measure(self.module, self.data, "test", final=True)
+        self.evaluation.seconds["test"] = time.monotonic() - start
+        if not is_main_process():
+            return
+        self.folder.results = {
+            "test": {
+                "checkpoint": "best",
+                "epoch": entry["epoch"],
+                "split": "test",
+                "metrics": outcome.metrics,
+                "n": outcome.n,
+                "interval": outcome.interval,
+                "notes": [*outcome.notes, *([entry["note"]] if "note" in entry else [])],
+            },
+            "protocol": self._protocol(outcome),
+            "checks": [vars(check) for check in outcome.checks],
+            "seconds": self.evaluation.seconds,
+        }
+        self.folder.write_metrics()
+        self.folder.write_arrays("arrays.npz", outcome.arrays)
+        self.folder.write_arrays("examples.npz", outcome.examples)
+        if outcome.flagged:
+            self.folder.write_flagged(**outcome.flagged)
+
+    def _protocol(self, outcome: Outcome) -> dict[str, Any]:
+        spec = self.data.spec
+        protocol: dict[str, Any] = {
+            "seed": self.seed,
+            "quality": {
+                "extractor": "judge",
+                "digest": self.judge.digest,
+                "judge_task": self.judge.task,
+                "judge_accuracy": self.judge.accuracy,
+                "n_fake": self.protocol.generated,
+                "weights": "EMA of the generator, batch norm in evaluation mode",
+                "split": "test",
+                **outcome.protocol["quality"],
+            },
+            "data": {
+                "name": spec.name,
+                "channels": spec.channels,
+                "size": spec.size,
+                "num_classes": spec.num_classes,
+                "digest": spec.digest,
+                "splits": {split: self.data.split_size(split) for split in ("train", "calibrate", "validate", "test")},
+                "bad_files": self._bad_files(),
+            },
+            "detectors": {d.name: {"false_positive_rate": d.false_positive_rate} for d in self.detectors},
+            "selection": f"lowest {self.evaluation.selection} on the validation split, defences at full strength",
+        }
+        if self.attack is not None:
+            protocol["surfaces"] = outcome.protocol.get("surfaces", {})
+            protocol["attack"] = {
+                "name": self.attack.name,
+                "norm": self.attack.norm,
+                "eps": self.attack.eps,
+                "latent_eps": self.attack.latent_eps,
+                "steps": self.attack.steps,
+                "restarts": self.attack.restarts,
+                "objectives": list(self.attack.objectives),
+                "epoch_restarts": min(self.attack.restarts, self.protocol.epoch_restarts),
+                "threat_models": outcome.protocol.get("threat_models", {}),
+            }
+        return protocol
+
+    def _bad_files(self) -> dict[str, Any]:
+        bad = self.data.bad
+        named = {"skipped": bad.skipped, "converted": bad.converted}
+        return {"counts": bad.counts, **{kind: [list(file) for file in files[:100]] for kind, files in named.items()}}
+
+    def report(self) -> None:
+        """Figures, report.html and the closing table; rank 0 alone."""
+        if not is_main_process():
+            return
+        report = write_report(self.folder.path)
+        print_summary(RunResults.load(self.folder.path), report)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for logger in self.loggers:
+            logger.finalize("success" if kind is None else "failed")
+        if self.lock is not None:
+            self.lock.release()
+
+
+def options(group: DictConfig | None) -> list[DictConfig]:
+    """The chosen options of a group of several, in the order of the config."""
+    return [node for node in (group or {}).values() if node]
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0, before a process group exists too."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -1,0 +1,165 @@
+"""The run folder: one folder that explains itself.
+
+``config.yaml``, ``environment.json``, ``metrics.json`` and ``metrics.csv`` (a row an evaluation), ``steps.csv``,
+``checkpoints/``, ``arrays.npz``, ``examples.npz``, ``flagged.csv``, ``figures/`` and ``report.html``.
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from securegan.errors import UserError
+from securegan.runs.atomic import write_atomically, write_json
+
+PACKAGES = (
+    "securegan", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "kornia", "hydra-core",
+    "omegaconf", "wandb", "scikit-learn", "numpy", "pillow", "pycryptodome",
+)  # fmt: skip
+
+
+class RunFolder:
+    """Reads and writes a run's files; only rank 0 may write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self.results: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, path: Path, config: DictConfig) -> "RunFolder":
+        """A new run's folder with its config and environment."""
+        path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path)
+        text = OmegaConf.to_yaml(config, resolve=True)
+        write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
+        write_json(path / "environment.json", environment())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run's folder; raises UserError where ``path`` holds none."""
+        folder = cls(path)
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"ckpt={path} is not a run folder: expected a folder that holds config.yaml.")
+        metrics = path / "metrics.json"
+        if metrics.is_file():
+            try:
+                folder.results = json.loads(metrics.read_text())
+                folder.rows = folder.results.pop("rows")
+            except (ValueError, KeyError, UnicodeDecodeError) as error:
+                raise UserError(f"{metrics} is damaged ({error}): restore it or start a new run.") from error
+        return folder
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def config(self) -> DictConfig:
+        """The composed config that the run was started with."""
+        config = OmegaConf.load(self.path / "config.yaml")
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{self.path / 'config.yaml'} is damaged: expected a mapping.")
+        return config
+
+    def lock(self) -> FileLock:
+        """Held while a run writes here; raises UserError where another process holds it."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{self.path} is in use by another process: wait for it to end.") from None
+        return lock
+
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Append an evaluation's row to metrics.json and metrics.csv."""
+        self.rows = [kept for kept in self.rows if kept["epoch"] != row["epoch"]] + [row]
+        self.write_metrics()
+
+    def prune(self, epochs: int) -> None:
+        """Drop the rows and results after the first ``epochs`` epochs: they will be made again."""
+        self.rows = [row for row in self.rows if row["epoch"] <= epochs]
+        self.results = {}
+        self.write_metrics()
+
+    def write_metrics(self) -> None:
+        """metrics.json and metrics.csv from what is held."""
+        write_json(self.path / "metrics.json", {"rows": self.rows, **self.results})
+        columns = list(dict.fromkeys(key for row in self.rows for key in row["metrics"]))
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["epoch", "images_seen", "split", *columns])
+                writer.writeheader()
+                for row in self.rows:
+                    writer.writerow({**{k: row[k] for k in ("epoch", "images_seen", "split")}, **row["metrics"]})
+
+        write_atomically(self.path / "metrics.csv", write)
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """``name`` (.npz) with plain arrays."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+        write_atomically(self.path / name, write)
+
+    def write_flagged(self, detector: str, scores: Sequence[float], threshold: float, classes: Sequence[str]) -> None:
+        """flagged.csv: the generated images, by sample number, that the detector flags at the end."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["detector", "sample", "class", "score", "threshold"])
+                for number, score in enumerate(scores):
+                    if score > threshold:
+                        writer.writerow([detector, number, classes[number], f"{score:.6g}", f"{threshold:.6g}"])
+
+        write_atomically(self.path / "flagged.csv", write)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, command, commit and machine; nothing that names a person or a host."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "command": " ".join(["python -m securegan.run", *sys.argv[1:]]),
+        "versions": versions,
+        "commit": git_commit(),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the source checkout, with ``+`` where it has changes; None outside a checkout."""
+    source = Path(__file__).resolve().parents[2]
+    if not (source / ".git").exists():
+        return None
+    try:
+        run = lambda *args: subprocess.run(  # noqa: E731
+            ["git", "-C", str(source), *args], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        return run("rev-parse", "--short=12", "HEAD") + ("+" if run("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
