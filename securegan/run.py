@@ -9,12 +9,14 @@ from omegaconf import DictConfig
 
 from securegan.configuration.compose import compose_checked, config_dir, register
 from securegan.errors import UserError
-from securegan.runs.experiment import Experiment
+from securegan.installation import check_installation
 from securegan.runs.quiet import quieten
 
 
 def job(config: DictConfig) -> None:
     """One run in Hydra's run folder, or the run that ``ckpt`` names continued."""
+    from securegan.runs.experiment import Experiment  # imports Lightning, and with it torchvision
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     experiment = Experiment.resume(Path(config.ckpt)) if config.ckpt else Experiment.start(folder, config)
     with experiment:
@@ -27,6 +29,7 @@ def main() -> None:
     """The command line: a user's mistake ends with one sentence and exit code 2."""
     quieten()
     try:
+        check_installation()
         compose_checked(sys.argv[1:])
     except UserError as error:
         _refuse(error)

@@ -118,7 +118,8 @@ class GenerativeModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.trainer.datamodule.set_epoch(self.trainer.current_epoch)  # type: ignore[attr-defined]
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def augmented(self, batch: Batch) -> Batch:
+        """The batch as the data's augmentation leaves it."""
         return self.trainer.datamodule.augment(batch, self.seen, self.global_rank)  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from securegan.reports.glossary import describe, short_count, written
+from securegan.reports.glossary import count_written, describe, short_count, written
 from securegan.reports.protocol import floor, footer
 from securegan.reports.results import X_COLUMN, RunResults
 from securegan.reports.style import DASHES, MARKERS, Theme, dress, legend, new_figure, sign
@@ -29,14 +29,15 @@ def quality_curves(results: RunResults, theme: Theme) -> Figure | str:
         for position, key in enumerate(keys):
             _line(axes, results, key, theme.cycle[position], position)
             if (lowest := floor(results, key)) is not None:
-                label = f"real against real: {written(lowest)}"
+                label = f"real against real, {results.headline.split} split: {written(lowest)}"
                 axes.axhline(lowest, color=theme.muted, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
         axes.set_ylim(bottom=0)
         _image_ticks(axes)
         legend(axes, theme)
-    quality = results.part("quality")
-    n = f"{quality.get('n_fake', 'not recorded')} outputs, {quality.get('n_real', 'not recorded')} real images"
-    sign(figure, theme, footer(results, n=n, split=results.rows[-1].split))
+    points = results.series((fid or score)[0])
+    n = points[-1][0].n.get((fid or score)[0]) or results.part("quality").get("n_fake")
+    outputs = f"{count_written(n)} outputs" if isinstance(n, int) else "not recorded"
+    sign(figure, theme, footer(results, n=outputs, split=points[-1][0].split))
     return figure
 
 
@@ -57,10 +58,11 @@ def loss_curves(results: RunResults, theme: Theme) -> Figure | str:
     dress(axes, theme, x="images seen", y="loss")
     for position, (key, (seen, values)) in enumerate(lines.items()):
         colour, label = theme.cycle[position], describe(key).label
-        axes.plot(seen, values, color=colour, linewidth=1.4, linestyle=DASHES[position], label=label)
+        axes.plot(seen, values, color=colour, linewidth=0.8, alpha=0.35)
+        axes.plot(seen, _smooth(values), color=colour, linewidth=1.9, linestyle=DASHES[position], label=label)
     _image_ticks(axes)
     legend(axes, theme, columns=2)
-    sign(figure, theme, footer(results, n="training batches", split="train"))
+    sign(figure, theme, footer(results, n="training batches, running means in bold", split="train", surfaces=[]))
     return figure
 
 
@@ -80,6 +82,15 @@ def _losses(results: RunResults, key: str) -> tuple[list[float], list[float]] | 
     blocks = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
     means = [(float(a.mean()), float(b.mean())) for a, b in blocks]
     return [a for a, _ in means], [b for _, b in means]
+
+
+def _smooth(values: list[float]) -> list[float]:
+    """Running mean over a twentieth of the curve, over what there is of it at the ends."""
+    half = max(1, len(values) // 40)
+    padded = np.concatenate([[0.0], np.cumsum(values)])
+    places = range(len(values))
+    ends = [(max(0, place - half), min(len(values), place + half + 1)) for place in places]
+    return [float((padded[stop] - padded[start]) / (stop - start)) for start, stop in ends]
 
 
 def _image_ticks(axes: Axes) -> None:

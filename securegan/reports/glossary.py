@@ -184,13 +184,13 @@ def short_count(n: float) -> str:
     return f"{n:.0f}"
 
 
-def radius_written(eps: object) -> str:
-    """A radius, also as a fraction of 255 where it is a whole number of grey levels."""
+def radius_written(eps: object, *, pixels: bool = True) -> str:
+    """A radius, in pixels also as a fraction of 255 where it is a whole number of grey levels."""
     if not isinstance(eps, int | float):
         return str(eps)
     levels = eps * 255
     whole = round(levels)
-    return f"{eps:.4g} ({whole}/255)" if 0 < whole < 255 and abs(levels - whole) < 1e-3 else f"{eps:.4g}"
+    return f"{eps:.4g} ({whole}/255)" if pixels and 0 < whole < 255 and abs(levels - whole) < 1e-3 else f"{eps:.4g}"
 
 
 def _minus(text: str) -> str:

@@ -42,11 +42,12 @@ def _sample_rows(results: RunResults, samples: Pictures) -> tuple[list[str], lis
     """Samples by class where ``samples_labels`` gives the class of each, else eight in a row without a name."""
     labels = results.examples.get("samples_labels")
     if labels is None or labels.shape != (len(samples),) or (labels.dtype.kind == "i" and (labels < 0).all()):
-        rows = [samples[start : start + SHOWN] for start in range(0, len(samples), SHOWN)]
-        return [""] * len(rows), rows
+        plain = [samples[start : start + SHOWN] for start in range(0, len(samples), SHOWN)]
+        return [""] * len(plain), plain
     names = results.part("data").get("class_names")
     known = names if isinstance(names, list) and labels.dtype.kind in "iu" else []
-    titles, rows = [], []
+    titles: list[str] = []
+    rows: list[Pictures] = []
     for label in sorted(set(labels.tolist())):
         own = samples[labels == label]
         name = str(known[label]) if known and 0 <= label < len(known) else str(label)

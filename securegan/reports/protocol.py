@@ -49,16 +49,16 @@ def footer(
         results: the run.
         n: how many inputs.
         split: of the data.
-        surfaces: what was attacked; None for figures without an attack.
+        surfaces: what was attacked; None for figures of quality, empty for those that need neither attack nor judge.
         restarts: whether to name the restarts, which are fewer at evaluation epochs than at the end.
     """
     seed = "not recorded" if results.seed is None else results.seed
     words = [f"n = {n}", f"split {split}", f"seed {seed}"]
     if name := results.part("data").get("name"):
         words.append(str(name))
-    if surfaces is not None:
+    if surfaces:
         words.append(_brief(results, surfaces, restarts=restarts))
-    elif digest := extractor_digest(results):
+    elif surfaces is None and (digest := extractor_digest(results)):
         words.append(f"judge {digest[:8]}")
     return " · ".join(filter(None, words))
 
@@ -84,8 +84,8 @@ def _brief(results: RunResults, surfaces: Sequence[str], *, restarts: bool) -> s
 
 def _ball(threat: dict[str, Any]) -> str:
     """Norm and radius of an attack."""
-    latent = threat.get("space") == "latent"  # whose radii are standard deviations, not grey levels
-    radius = "" if "eps" not in threat else f"eps {plain(threat['eps']) if latent else radius_written(threat['eps'])}"
+    pixels = threat.get("space") != "latent"  # whose radii are standard deviations, not grey levels
+    radius = f"eps {radius_written(threat['eps'], pixels=pixels)}" if "eps" in threat else ""
     return f"{_NORMS.get(str(threat.get('norm')), str(threat.get('norm') or ''))} {radius}".strip()
 
 
@@ -120,7 +120,7 @@ def bad_files(results: RunResults) -> tuple[str, list[dict[str, str]]]:
     )
     if not skipped and not converted:
         return "Every file of the data set was used as it is.", []
-    return f"{count_written(skipped)} files were skipped and {count_written(converted)} converted.", listed
+    return f"Skipped: {count_written(skipped)}. Converted: {count_written(converted)}.", listed
 
 
 def _listed(value: object) -> list[object]:

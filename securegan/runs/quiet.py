@@ -11,6 +11,7 @@ def quieten() -> None:
     for message in (
         r".*does not have many workers.*",
         r".*The number of training batches.*is smaller than the logging interval.*",
+        r".*module\(s\) in eval mode at the start of training.*",  # the averaged generator
         r".*find_unused_parameters=True was specified.*",
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*You are using `torch.load` with `weights_only=False`.*",

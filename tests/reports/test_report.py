@@ -198,7 +198,7 @@ def test_bad_files_are_listed(full_run: Path, content: dict[str, Any], write_run
         "converted": [{"name": "b.png", "reason": "palette image"}],
     }
     page = page_without_figures(write_run(full_run, content))
-    for needed in ("1 files were skipped and 1 converted", "a.png", "truncated", "b.png", "palette image"):
+    for needed in ("Skipped: 1. Converted: 1.", "a.png", "truncated", "b.png", "palette image"):
         assert needed in page.text
 
 

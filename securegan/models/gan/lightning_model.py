@@ -79,6 +79,7 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         first, second = cast(list[Optimizer], self.optimizers())
+        batch = self.augmented(batch)
         images, labels = self.gated("discriminator", batch)
         z, y = self.latents(len(batch.images), "train", self.seen, self.global_rank)
         fakes = self.generator(z, y)

@@ -1,0 +1,89 @@
+"""The main job end to end: what a run leaves, and how a user's mistakes end."""
+
+import csv
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_run_leaves_a_folder_that_explains_itself(finished: Path) -> None:
+    for name in ("config.yaml", "environment.json", "metrics.json", "metrics.csv", "steps.csv", "flagged.csv"):
+        assert (finished / name).stat().st_size > 0, name
+    results = json.loads((finished / "metrics.json").read_text())
+    assert [row["epoch"] for row in results["rows"]] == [1, 2, 3]
+    assert results["rows"][0]["images_seen"] * 3 == results["rows"][2]["images_seen"] > 0
+    assert len(list(csv.DictReader((finished / "metrics.csv").open()))) == 3
+    metrics, n = results["test"]["metrics"], results["test"]["n"]
+    for surface in ("label", "authenticity", "latent"):
+        assert 0 <= metrics[f"robustness/clean_accuracy_{surface}"] <= 1
+    assert metrics["quality/fid_judge"] > 0 and 1 <= metrics["quality/is_judge"] <= 10
+    assert n["robustness/attack_success_label"] <= n["robustness/clean_accuracy_label"] == 32
+    low, high = results["test"]["interval"]["robustness/attack_success_label"]
+    assert low <= metrics["robustness/attack_success_label"] <= high
+    assert metrics["robustness/violations_label"] == 0
+    assert {check["surface"] for check in results["checks"]} == {"label", "authenticity"}
+    arrays = np.load(finished / "arrays.npz")
+    assert arrays["fidelity_clean"].shape == arrays["fidelity_latent_attack"].shape == (64,)
+    assert arrays["distance_generated"].shape == (64,)
+    flagged = list(csv.DictReader((finished / "flagged.csv").open()))
+    assert len(flagged) == int((arrays["distance_generated"] > arrays["threshold"]).sum())
+
+
+def test_robust_accuracy_and_attack_success_agree(finished: Path) -> None:
+    """Right before and after over all = clean accuracy times (1 - attack success)."""
+    metrics = json.loads((finished / "metrics.json").read_text())["test"]["metrics"]
+    clean, success = (metrics[f"robustness/{key}_label"] for key in ("clean_accuracy", "attack_success"))
+    assert metrics["robustness/robust_accuracy_label"] == pytest.approx(clean * (1 - success), abs=1e-9)
+    assert metrics["robustness/system_attack_success_label_nonadaptive"] <= success
+
+
+def test_the_report_stands_alone(finished: Path) -> None:
+    html = (finished / "report.html").read_text()
+    assert html.count("data:image/png;base64,") >= 6
+    assert not re.search(r"""(src|href)=["']?https?:""", html) and "<script" not in html
+    assert len(list((finished / "figures").glob("*.png"))) >= 5
+
+
+def test_the_chosen_checkpoint_is_of_an_epoch_at_full_strength(finished: Path) -> None:
+    index = json.loads((finished / "checkpoints" / "index.json").read_text())
+    rows = json.loads((finished / "metrics.json").read_text())["rows"]
+    trained = {row["epoch"]: row["metrics"]["quality/fid_judge"] for row in rows if row["epoch"] >= 2}
+    assert index["best"]["epoch"] == min(trained, key=lambda epoch: trained[epoch])
+    assert index["last"]["epoch"] == 3
+    files = {path.name for path in (finished / "checkpoints").glob("*.ckpt")}
+    assert files == {index["best"]["file"], index["last"]["file"]}
+
+
+def test_checkpoints_hold_plain_data_and_neither_judge_nor_inception(finished: Path) -> None:
+    index = json.loads((finished / "checkpoints" / "index.json").read_text())
+    state = torch.load(finished / "checkpoints" / index["last"]["file"], weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in state} == {"images_seen", "generator", "discriminator", "ema", "attached"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["attack=pgdd"], r"attack=pgdd.*pgd"),
+        (["attack.stepss=3"], r"attack\.stepss.*'attack\.steps'|steps"),
+        (["attack.eps=-1"], r"attack\.eps=-1"),
+        (["data.size=48"], r"data\.size=48"),
+        (["data=folder", "data.path=/nowhere/at/all"], r"data\.path='/nowhere/at/all'"),
+        (["model._target_=os.system"], r"_target_"),
+        (["ckpt=/nowhere"], r"/nowhere"),
+        (["attack=fgsm,pgd"], r"-m"),
+        (["-m", "trainer.devices=2", "seed=1,2"], r"trainer\.devices"),
+    ],
+)
+def test_a_mistake_ends_with_one_sentence_and_code_2(command: Command, overrides: list[str], said: str) -> None:
+    done = command(*overrides, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert re.search(said, done.stderr) and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
