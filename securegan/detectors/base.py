@@ -16,6 +16,10 @@ class Detector(pl.Callback):
     name: str
     false_positive_rate: float
 
+    @abstractmethod
+    def attach(self, module: GenerativeModule) -> None:
+        """Register the detector's statistics in ``module``, and its gate if it has one; once."""
+
     @property
     @abstractmethod
     def fitted(self) -> bool:

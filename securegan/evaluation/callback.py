@@ -83,6 +83,7 @@ class Evaluation(pl.Callback):
                 "images_seen": pl_module.seen,
                 "split": "validate",
                 "metrics": outcome.metrics,
+                "n": outcome.n,
             }
             self.write_row(row, outcome)
 

@@ -141,7 +141,7 @@ class MaskingChecks:
                 broken |= (~flat.isfinite().all(1) | (flat == 0).all(1)).cpu()
             return chunk.keys, broken
 
-        share = float(self._collect(one).double().mean()) if self.chunks else 0.0
+        share = float(self._collect(one).double().mean())
         return Check(
             "gradients are finite and not zero", self.surface.name, share <= 0.01, f"{share:.3f} of inputs are not"
         )

@@ -61,8 +61,7 @@ class Evaluator:
                     self.judge, self.data, false_positive_rate=rate, device=module.device
                 )
             outcome.merge(self._judge_detector.pass_rate(module, self.protocol.generated))
-        if final:
-            outcome.examples["samples"] = self._samples(module)
+        outcome.examples.update(self._samples(module))
         return outcome
 
     def _attack_all(
@@ -77,7 +76,10 @@ class Evaluator:
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
         outcome.protocol["threat_models"] = {name: attack.threat(s).as_dict() for name, s in surfaces.items()}
         for name, surface in surfaces.items():
-            chunks = list(inputs_of(surface, module, self.data, split, limit))
+            n = limit
+            if name == "latent":
+                n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
+            chunks = list(inputs_of(surface, module, self.data, split, n))
             done[name] = attack_surface(surface, attack, chunks, module, seed=self.seed, detector=detector)
             scores = done[name].scores.get("adversarial")
             flagged = None if scores is None or detector is None else scores > detector.threshold
@@ -95,19 +97,20 @@ class Evaluator:
         return build_surfaces(check_surfaces(asked, module), module, self.data, self.judge)
 
     def _epoch_attack(self, attack: PGD) -> PGD:
-        """The run's attack with the cheaper restarts of an evaluation epoch."""
+        """The run's attack with the fewer steps and restarts of an evaluation epoch."""
         lighter = copy.copy(attack)
         lighter.restarts = min(attack.restarts, self.protocol.epoch_restarts)
+        lighter.steps = min(attack.steps, self.protocol.epoch_steps)
         return lighter
 
     def _latent_fidelity(
         self, module: GenerativeModule, attack: PGD, surface: Surface, outcome: Outcome, *, final: bool
     ) -> None:
-        """Fidelity of the same outputs under the latent attack (one restart: it is a picture, not a worst case)."""
+        """Fidelity of the same outputs under the latent attack (one restart, one objective: no worst case)."""
         references, labels = self.quality.references(module.device)
-        total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
+        total = self.protocol.generated if final else 1 + self.protocol.fidelity_epoch_images // 4
         lighter = copy.copy(attack)
-        lighter.restarts = 1
+        lighter.restarts, lighter.objectives = 1, ("margin",)
         values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
         for key, z, y in latent_chunks(module, total, "samples", in_shell=True):
             reference = torch.zeros(len(z), dtype=torch.int64, device=z.device) if y is None else y
@@ -120,9 +123,10 @@ class Evaluator:
         outcome.metrics["quality/fidelity_latent_attack"] = float(attacked.nanmean())
         outcome.n["quality/fidelity_latent_attack"] = len(attacked)
 
-    def _samples(self, module: GenerativeModule) -> np.ndarray:
+    def _samples(self, module: GenerativeModule) -> dict[str, np.ndarray]:
         """64 outputs, classes in turn where the data is labelled: a grid whose columns are classes."""
         z, _ = module.latents(SAMPLES, "evaluation", "grid")
         k = module.spec.num_classes
         y = torch.arange(SAMPLES, device=z.device) % k if k else None
-        return generated(module, z, y).float().cpu().numpy()
+        samples = {"samples": generated(module, z, y).float().cpu().numpy()}
+        return samples if y is None else {**samples, "samples_labels": y.cpu().numpy()}

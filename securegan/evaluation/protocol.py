@@ -14,8 +14,10 @@ class Protocol:
         fidelity_references: PositiveInt = 256,
         fidelity_epoch_images: PositiveInt = 256,
         epoch_attack_images: NonNegativeInt = 128,
+        epoch_steps: PositiveInt = 10,
         epoch_restarts: PositiveInt = 1,
         test_attack_images: PositiveInt = 1000,
+        latent_attack_images: PositiveInt = 200,
         check_images: NonNegativeInt = 128,
         inception_weights: str | None = None,
         inception_download: bool = False,
@@ -25,15 +27,19 @@ class Protocol:
         generated: outputs for FID, IS, fidelity and the detector.
         fidelity_references: held-out real images that outputs are compared with.
         fidelity_epoch_images: outputs whose fidelity is computed at evaluation epochs (all of them at the end).
-        epoch_attack_images, epoch_restarts: inputs per surface and restarts at evaluation epochs; 0 images is off.
-        test_attack_images: inputs per surface at the end, with the attack's own restarts.
+        epoch_attack_images: inputs per surface at evaluation epochs (half as many codes); 0 is off.
+        epoch_steps, epoch_restarts: of the attack at evaluation epochs, at most its own.
+        test_attack_images: inputs per pixel surface at the end, with the attack's own restarts.
+        latent_attack_images: codes of the latent surface at the end; each step goes through generator and judge.
         check_images: inputs of the gradient-masking checks; 0 is off.
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         """
         self.every_n_epochs, self.generated = every_n_epochs, generated
         self.fidelity_references, self.fidelity_epoch_images = fidelity_references, fidelity_epoch_images
-        self.epoch_attack_images, self.epoch_restarts = epoch_attack_images, epoch_restarts
-        self.test_attack_images, self.check_images = test_attack_images, check_images
+        self.epoch_attack_images = epoch_attack_images
+        self.epoch_steps, self.epoch_restarts = epoch_steps, epoch_restarts
+        self.test_attack_images, self.latent_attack_images = test_attack_images, latent_attack_images
+        self.check_images = check_images
         self.inception_weights, self.inception_download = inception_weights, inception_download
 
     def due(self, epoch: int, last: int) -> bool:

@@ -46,7 +46,7 @@ def attack_surface(
     detector: Detector | None = None,
 ) -> Attacked:
     """Run ``attack`` on this rank's ``chunks`` and gather what happened; all ranks take part."""
-    columns: dict[str, list[Tensor]] = {}
+    columns = _no_rows(surface, watched=detector is not None)
     examples: dict[str, np.ndarray] = {}
     for chunk in chunks:
         result = attack(surface, chunk.x, chunk.reference, purpose=(seed, "attack", surface.name), keys=chunk.keys)
@@ -71,13 +71,24 @@ def attack_surface(
         elif detector is not None:
             row["score:adversarial"] = detector.scores(module, _images(surface, result.adversarial, chunk.reference))
         for name, values in row.items():
-            columns.setdefault(name, []).append(values.detach().cpu())
+            columns[name].append(values.detach().cpu())
         if not examples and result.success.any():
             examples = _examples(surface, chunk, result.adversarial, result.success)
     gathered = _gather(columns)
     scores = {name.partition(":")[2]: values for name, values in gathered.items() if name.startswith("score:")}
     plain = {name: values for name, values in gathered.items() if not name.startswith("score:")}
     return Attacked(**plain, scores=scores, examples=examples)
+
+
+def _no_rows(surface: Surface, *, watched: bool) -> dict[str, list[Tensor]]:
+    """A column of no rows for each figure per example: a rank without inputs takes part in gathering all the same."""
+    types = {name: torch.int64 for name in ("keys", "reference", "queries")}
+    types |= {name: torch.bool for name in ("clean_right", "success", "valid", "random_wrong")}
+    types["distance"] = torch.float32
+    if watched:
+        images = ("clean", "noise", "adversarial") if surface.space.name == "pixels" else ("adversarial",)
+        types |= {f"score:{name}": torch.float64 for name in images}
+    return {name: [torch.zeros(0, dtype=kind)] for name, kind in types.items()}
 
 
 def _gather(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:

@@ -8,7 +8,20 @@ from securegan.reports.glossary import count_written, radius_written, written
 from securegan.reports.results import RunResults
 
 _NORMS = {"linf": "L∞", "l2": "L2"}
-_TOLD = ("name", "norm", "eps", "steps", "restarts", "objectives", "goal", "knowledge", "adaptive", "space")
+_TOLD = (
+    "name",
+    "norm",
+    "eps",
+    "steps",
+    "restarts",
+    "objectives",
+    "goal",
+    "knowledge",
+    "adaptive",
+    "space",
+    "epoch_restarts",
+    "latent_eps",
+)
 
 
 def attack_sentence(attack: dict[str, Any]) -> str:
@@ -21,6 +34,8 @@ def attack_sentence(attack: dict[str, Any]) -> str:
     for key, noun in (("steps", "steps"), ("restarts", "restarts")):
         if attack.get(key) is not None:
             words.append(f"{attack[key]} {noun if attack[key] != 1 else noun[:-1]}")
+    if attack.get("epoch_restarts") not in (None, attack.get("restarts")):
+        words[-1] += f" ({attack['epoch_restarts']} during training)"
     objectives = attack.get("objectives")
     if isinstance(objectives, list) and objectives:
         words.append(f"objective {' + '.join(map(str, objectives))}")
@@ -36,8 +51,14 @@ def attack_sentence(attack: dict[str, Any]) -> str:
 
 def threat_of(results: RunResults, surface: str) -> dict[str, Any]:
     """The attack as it was run on a surface: radii and norms may differ between pixels and latents."""
-    own = results.part("threat_models").get(surface)
+    own = _threat_models(results).get(surface)
     return {**results.part("attack"), **(own if isinstance(own, dict) else {})}
+
+
+def _threat_models(results: RunResults) -> dict[str, Any]:
+    """The threat model of each surface, empty where the run recorded but one."""
+    models = results.part("attack").get("threat_models")
+    return models if isinstance(models, dict) else {}
 
 
 def footer(
@@ -171,6 +192,8 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         *_threats(results),
         ("Quality", plain({key: value for key, value in quality.items() if not key.startswith("digest")})),
         ("Extractor digest", extractor_digest(results)),
+        ("Checkpoint chosen by", str(results.protocol.get("selection") or "")),
+        ("Detectors", plain(results.protocol["detectors"] or "none") if "detectors" in results.protocol else ""),
         (
             "Time",
             ", ".join(f"{name} {duration(value)}" for name, value in results.seconds.items() if value is not None),
@@ -184,7 +207,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
 
 def _threats(results: RunResults) -> list[tuple[str, str]]:
     """The threat model, once for each surface where they are recorded so."""
-    if not results.part("threat_models"):
+    if not _threat_models(results):
         return [("Threat model", attack_sentence(results.part("attack")))]
     return [(f"Threat model: {name}", attack_sentence(threat_of(results, name))) for name in results.surfaces]
 

@@ -65,6 +65,7 @@ class WandbLogger(Logger):
         self.project, self.entity, self.mode, self.tags = project, entity, mode, list(tags)
         self._run: Any = None
         self._closed = False
+        self._images_seen: int | None = None
 
     @property
     def name(self) -> str:
@@ -94,13 +95,15 @@ class WandbLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log scalars; ``images_seen`` among them is their x-axis."""
         values = {key: int(value) if key == X_COLUMN else float(value) for key, value in metrics.items()}
+        self._images_seen = int(metrics.get(X_COLUMN, self._images_seen or 0))
         self._guarded(lambda run: run.log(values))
 
     @rank_zero_only
     def log_epoch(self, row: Mapping[str, Any]) -> None:
         """Log a row of metrics.json."""
         finite = {key: float(value) for key, value in row["metrics"].items() if value is not None}
-        values = {X_COLUMN: int(row[X_COLUMN]), "epoch": int(row["epoch"]), **finite}
+        self._images_seen = int(row[X_COLUMN])
+        values = {X_COLUMN: self._images_seen, "epoch": int(row["epoch"]), **finite}
         self._guarded(lambda run: run.log(values))
 
     @rank_zero_only
@@ -148,7 +151,9 @@ class WandbLogger(Logger):
                 )
 
     def _at(self, images_seen: int | None) -> dict[str, int]:
-        return {} if images_seen is None else {X_COLUMN: images_seen}
+        """The x value of a picture or a distribution: the given one, else that of the latest scalars."""
+        seen = self._images_seen if images_seen is None else images_seen
+        return {} if seen is None else {X_COLUMN: seen}
 
     def _guarded(self, action: Callable[[Any], None]) -> None:
         """Act on the run, and give wandb up for the rest of this run where it fails."""

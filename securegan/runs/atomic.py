@@ -21,7 +21,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        raise UserError(f"{path} could not be written ({error}): check the disk's free space and permissions.") from error
+        raise UserError(
+            f"{path} could not be written ({error}): check the disk's free space and permissions."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

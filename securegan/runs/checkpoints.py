@@ -18,6 +18,7 @@ from securegan.defenses.base import Defense
 from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
+from securegan.reports.csv_logger import CSVLogger
 from securegan.runs.atomic import write_json
 
 INDEX = "index.json"
@@ -47,6 +48,9 @@ class Checkpoints(pl.Callback):
         trainer.strategy.barrier()
 
     def _register(self, trainer: pl.Trainer, epoch: int, name: str) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.flush()  # a run continued from this point finds every row before it
         partial = self.folder / f"{name}.partial"
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)
@@ -58,7 +62,11 @@ class Checkpoints(pl.Callback):
         if full and score is not None and (best is None or score < best["score"]):
             self.index["best"] = {**entry, "score": score}
         elif last and best is None:  # no evaluated epoch had every defence at full strength
-            self.index["best"] = {**entry, "score": score, "note": "no evaluated epoch had the defences at full strength"}
+            self.index["best"] = {
+                **entry,
+                "score": score,
+                "note": "no evaluated epoch had the defences at full strength",
+            }
         write_json(self.folder / INDEX, self.index)
         wanted = {kept["file"] for kept in self.index.values()}
         for file in self.folder.glob("epoch-*.ckpt*"):

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
@@ -25,8 +26,10 @@ from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.inception import load_inception
 from securegan.models.base import GenerativeModule
+from securegan.reports.csv_logger import CSVLogger
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
+from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
 from securegan.runs.checkpoints import Checkpoints, load_weights, verified
 from securegan.runs.folder import RunFolder
@@ -51,6 +54,8 @@ class Experiment:
         if self.attack is not None:
             check_surfaces(self.attack.surfaces, self.module)
         self.detectors: list[Detector] = [build(node) for node in options(config.detector)]
+        for detector in self.detectors:
+            detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
         self.defenses: list[Defense] = [build(node, spec.eps, self.seed) for node in options(config.defense)]
         self.judge = load_or_train_judge(self.data, cache)
         extractors = []
@@ -96,11 +101,12 @@ class Experiment:
     def _write_row(self, row: Row, outcome: Outcome) -> None:
         self.folder.add_row(row)
         for logger in self.loggers:
-            logger.log_metrics({**row["metrics"], "images_seen": row["images_seen"]}, step=row["images_seen"])
-            if hasattr(logger, "log_histogram"):
+            if isinstance(logger, WandbLogger):
+                logger.log_epoch(row)
+                logger.log_images("samples", torch.from_numpy(outcome.examples["samples"]), row["images_seen"])
                 for key, values in outcome.arrays.items():
                     if values.ndim:
-                        logger.log_histogram(key, values)
+                        logger.log_histogram(key, values, row["images_seen"])
 
     def fit(self) -> None:
         """Train, from the last saved point where the run is resumed."""
@@ -111,7 +117,7 @@ class Experiment:
             if is_main_process():
                 self.folder.prune(entry["epoch"])
                 for logger in self.loggers:
-                    if hasattr(logger, "prune"):
+                    if isinstance(logger, CSVLogger):
                         logger.prune(self._images_at(entry["epoch"]))
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
         self.trainer.strategy.barrier()
@@ -167,6 +173,7 @@ class Experiment:
                 "channels": spec.channels,
                 "size": spec.size,
                 "num_classes": spec.num_classes,
+                "class_names": list(spec.class_names),
                 "digest": spec.digest,
                 "splits": {split: self.data.split_size(split) for split in ("train", "calibrate", "validate", "test")},
                 "bad_files": self._bad_files(),
@@ -184,6 +191,7 @@ class Experiment:
                 "steps": self.attack.steps,
                 "restarts": self.attack.restarts,
                 "objectives": list(self.attack.objectives),
+                "epoch_steps": min(self.attack.steps, self.protocol.epoch_steps),
                 "epoch_restarts": min(self.attack.restarts, self.protocol.epoch_restarts),
                 "threat_models": outcome.protocol.get("threat_models", {}),
             }
@@ -204,9 +212,13 @@ class Experiment:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for logger in self.loggers:
             logger.finalize("success" if kind is None else "failed")
+            if isinstance(logger, WandbLogger):
+                logger.finish()  # inside the job: a sweep's next job must not write into this run
         if self.lock is not None:
             self.lock.release()
 

@@ -45,7 +45,10 @@ def test_nothing_is_added_in_the_warm_up_and_twins_of_both_origins_afterwards() 
     defense._strength = 1.0
     hook(step)
     real, fake, real_twin, fake_twin = step.inputs
-    assert (real_twin.real, len(real_twin.images)) == (True, 8) and (fake_twin.real, len(fake_twin.images)) == (False, 4)
+    assert (real_twin.real, len(real_twin.images)) == (True, 8) and (fake_twin.real, len(fake_twin.images)) == (
+        False,
+        4,
+    )
     assert torch.equal(real_twin.labels, real.labels)  # type: ignore[arg-type]
     assert fake_twin.class_weight > 0
     for twin, origin in ((real_twin, real), (fake_twin, fake)):

@@ -68,7 +68,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
-def small_overrides() -> list[str]:
+@pytest.fixture(scope="session")
+def small_settings() -> list[str]:
     """What ``finished`` was run with, but for the epochs."""
     return list(TRAINED)

@@ -49,11 +49,11 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 def test_killed_in_mid_epoch_and_continued_is_the_uninterrupted_run(
-    finished: Path, tmp_path: Path, small_overrides: list[str]
+    finished: Path, tmp_path: Path, small_settings: list[str]
 ) -> None:
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "securegan.run"]
-    start = [*command, *small_overrides, "trainer.max_epochs=3", f"hydra.run.dir={folder}"]
+    start = [*command, *small_settings, "trainer.max_epochs=3", f"hydra.run.dir={folder}"]
     process = subprocess.Popen(start, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     index = folder / "checkpoints" / "index.json"
     deadline = time.monotonic() + 240
@@ -78,7 +78,9 @@ def test_a_finished_run_continued_changes_nothing(finished: Path, tmp_path: Path
     assert_same_run(finished, folder)
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:500] + b"x" + content[501:]])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-100], lambda content: content[:500] + b"x" + content[501:]]
+)
 def test_a_damaged_checkpoint_is_named_in_one_sentence(
     finished: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:

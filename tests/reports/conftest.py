@@ -52,8 +52,16 @@ def full_metrics() -> dict[str, Any]:
             "interval": {"robustness/attack_success_label": [0.591, 0.69]},
         },
         "protocol": {
-            "attack": {"name": "pgd", "norm": "linf", "eps": 0.125, "steps": 20, "restarts": 5, "objectives": ["ce"]},
-            "threat_models": {name: {**threat, "eps": 1.0} if name == "latent" else threat for name in SURFACES},
+            "attack": {
+                "name": "pgd",
+                "norm": "linf",
+                "eps": 0.125,
+                "steps": 20,
+                "restarts": 5,
+                "epoch_restarts": 1,
+                "objectives": ["ce"],
+                "threat_models": {name: {**threat, "eps": 1.0} if name == "latent" else threat for name in SURFACES},
+            },
             "quality": {"digest": "ab12cd34ef", "n_real": 360, "n_fake": 1000, "floor_fid_judge": 1.21},
             "surfaces": {name: f"the {name} decision is right" for name in SURFACES},
             "seed": 7,

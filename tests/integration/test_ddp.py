@@ -1,0 +1,51 @@
+"""Two gloo processes train together, write once, and every figure equals one process's on the same weights."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from securegan.runs.checkpoints import load_weights
+from securegan.runs.experiment import Experiment
+from securegan.runs.folder import RunFolder
+
+pytestmark = pytest.mark.ddp
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A finished run of two processes."""
+    here = tmp_path_factory.mktemp("ddp")
+    overrides = [*request.getfixturevalue("small_settings"), "trainer=ddp", "trainer.devices=2"]
+    command = [sys.executable, "-m", "securegan.run", *overrides, "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={here / 'run'}"], cwd=here, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report.html") == 1  # one closing table
+    return here / "run"
+
+
+def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None:
+    reported = json.loads((two_ranks / "metrics.json").read_text())["test"]["metrics"]
+    config = RunFolder.open(two_ranks).config()
+    config.trainer.strategy, config.trainer.devices = "auto", 1
+    with Experiment(RunFolder.open(two_ranks), config, resumed=True) as alone:
+        load_weights(alone.module, two_ranks / "checkpoints")
+        metrics = alone.evaluation.measure(alone.module, alone.data, "test", final=True).metrics
+    assert metrics.keys() == reported.keys()
+    for key, value in metrics.items():
+        assert reported[key] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), key
+
+
+def test_counts_are_global_and_rows_are_written_once(two_ranks: Path) -> None:
+    rows = json.loads((two_ranks / "metrics.json").read_text())["rows"]
+    batches = 240 // 64  # of the 400 digits, 60 % train
+    assert [row["images_seen"] for row in rows] == [64 * batches, 64 * batches * 2]
+    steps = list(csv.DictReader((two_ranks / "steps.csv").open()))
+    assert [int(float(row["images_seen"])) for row in steps] == sorted(
+        {int(float(row["images_seen"])) for row in steps}
+    )
