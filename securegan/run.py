@@ -15,7 +15,7 @@ from securegan.runs.quiet import quieten
 
 def job(config: DictConfig) -> None:
     """One run in Hydra's run folder, or the run that ``ckpt`` names continued."""
-    from securegan.runs.experiment import Experiment  # imports Lightning, and with it torchvision
+    from securegan.experiment import Experiment  # imports Lightning, and with it torchvision
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     experiment = Experiment.resume(Path(config.ckpt)) if config.ckpt else Experiment.start(folder, config)

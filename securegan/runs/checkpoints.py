@@ -18,7 +18,6 @@ from securegan.defenses.base import Defense
 from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
-from securegan.reports.csv_logger import CSVLogger
 from securegan.runs.atomic import write_json
 
 INDEX = "index.json"
@@ -33,9 +32,19 @@ def sha256(path: Path) -> str:
 class Checkpoints(pl.Callback):
     """Saves after every epoch; must be the last callback, so that the epoch's evaluation is in the file."""
 
-    def __init__(self, folder: Path, protocol: Protocol, latest_score: Callable[[], float | None]) -> None:
-        """Args: latest_score: the selection figure (lower is better) of the epoch just evaluated."""
+    def __init__(
+        self,
+        folder: Path,
+        protocol: Protocol,
+        latest_score: Callable[[], float | None],
+        before_save: Callable[[], None],
+    ) -> None:
+        """Args:
+        latest_score: the selection figure (lower is better) of the epoch just evaluated.
+        before_save: called on rank 0 before a saved point counts, to write out what logs still hold.
+        """
         self.folder, self.protocol, self.latest_score = folder, protocol, latest_score
+        self.before_save = before_save
         self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,9 +57,7 @@ class Checkpoints(pl.Callback):
         trainer.strategy.barrier()
 
     def _register(self, trainer: pl.Trainer, epoch: int, name: str) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                logger.flush()  # a run continued from this point finds every row before it
+        self.before_save()
         partial = self.folder / f"{name}.partial"
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)

@@ -211,7 +211,7 @@ def test_latent_attack_moves_the_generated_class_within_the_shell() -> None:
     z = surface.space.into_shell(torch.randn(50, 8, generator=torch.Generator().manual_seed(0)))  # type: ignore[union-attr]
     y = generate(z).argmax(1)
     result = PGD(EPS, latent_eps=0.5)(surface, z, y)
-    assert result.clean_right.all() and result.valid.all() and 0 < result.success.sum()
+    assert result.clean_right.all() and result.valid.all() and result.success.sum() > 0
     assert result.distance.max() <= 0.5 * (1 + 1e-6)
     radius = result.adversarial.norm(dim=1)
     assert (radius >= surface.space.inner * (1 - 1e-6)).all() and (radius <= surface.space.outer * (1 + 1e-6)).all()  # type: ignore[union-attr]

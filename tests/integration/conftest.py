@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from securegan.configuration.compose import compose_checked
-from securegan.runs.experiment import Experiment
+from securegan.experiment import Experiment
 
 SMALL = [
     "data.max_images=400",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from securegan.experiment import Experiment
 from securegan.runs.checkpoints import load_weights
-from securegan.runs.experiment import Experiment
 from securegan.runs.folder import RunFolder
 
 pytestmark = pytest.mark.ddp

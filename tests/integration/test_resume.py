@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from securegan.errors import UserError
-from securegan.runs.experiment import Experiment
+from securegan.experiment import Experiment
 
 TIMINGS = {"train/images_per_second"}
 

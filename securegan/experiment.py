@@ -33,7 +33,6 @@ from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
 from securegan.runs.checkpoints import Checkpoints, load_weights, verified
 from securegan.runs.folder import RunFolder
-from securegan.runs.trainer import build_trainer
 
 
 class Experiment:
@@ -95,8 +94,15 @@ class Experiment:
     def _build_trainer(self) -> pl.Trainer:
         callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
         callbacks.append(RichProgressBar())
-        callbacks.append(Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest))
+        callbacks.append(
+            Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest, self._flush)
+        )
         return build(self.config.trainer, self.folder.path, callbacks, self.loggers)
+
+    def _flush(self) -> None:
+        for logger in self.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.flush()
 
     def _write_row(self, row: Row, outcome: Outcome) -> None:
         self.folder.add_row(row)
