@@ -31,6 +31,12 @@ def build_trainer(
     """A trainer for manual optimisation, without what this project does itself (validation loop, checkpoints).
 
     Args:
+        folder: the run folder.
+        callbacks: in the order in which they act.
+        loggers: none is allowed.
+        max_epochs: passes over the training images.
+        accelerator: ``auto`` takes a GPU where there is one.
+        strategy: ``auto`` is DDP for several devices.
         devices: processes of ``strategy=ddp``; the data set's batch is divided among them.
         precision: ``bf16-mixed`` runs training steps under autocast; attacks and figures stay float32. It pays on GPUs
             and on CPUs with bfloat16 units; on other CPUs it is many times slower.
