@@ -1,0 +1,237 @@
+"""Run the main job with and without a defence over seeds, and write what an experiment's folder holds.
+
+Each run is a process of its own in ``runs/experiments/<name>/<arm>-seed<seed>``; a finished run is not made again, an
+interrupted one is continued. ``results.json`` holds a row an arm with the values per seed; the tables of the folder's
+README and its figures are made from it, between the marks ``<!-- results -->`` and ``<!-- /results -->``.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from securegan.metrics.robustness import wilson
+from securegan.runs.atomic import write_atomically, write_json
+
+Rows = dict[str, dict[str, list[float]]]  # arm -> figure -> value per seed
+SHOWN = {
+    "robustness/clean_accuracy_label": "clean accuracy of the class head",
+    "robustness/attack_success_label": "attack success on `label`",
+    "robustness/random_success_label": "success of random noise of the same norm",
+    "robustness/robust_accuracy_label": "robust accuracy on `label`",
+    "robustness/attack_success_latent": "attack success on `latent`",
+    "robustness/attack_success_authenticity": "attack success on `authenticity`",
+    "quality/fid_judge": "FID (judge)",
+    "quality/is_judge": "IS (judge)",
+    "detection/tpr_at_5fpr": "detector: successful attacks caught at 5 % FPR",
+    "detection/tpr_random_noise": "detector: random noise flagged at its threshold",
+    "detection/false_positive_rate": "detector: clean images flagged at its threshold",
+    "detection/auroc": "detector: AUROC",
+    "detection/pass_rate_generated": "generated images that pass the detector",
+    "detection/pass_rate_generated_judge": "generated images that pass a detector on the judge",
+}
+PLAIN = {"quality/fid_judge", "quality/is_judge", "detection/auroc"}
+ARMS = {"none": "no defence", "adversarial_training": "adversarial training"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment: its folder and the overrides that both arms share."""
+
+    folder: Path
+    overrides: Sequence[str]
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+
+    @property
+    def command(self) -> str:
+        return f"python experiments/{self.folder.name}/run.py"
+
+
+def run_study(study: Study) -> None:
+    """Command line of an experiment: make the missing runs, then the results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(study.seeds))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("overrides", nargs="*", help="further overrides of both arms, such as data.path=...")
+    chosen = parser.parse_args()
+    base = Path("runs/experiments") / study.folder.name
+    jobs = [(arm, seed) for seed in chosen.seeds for arm in ARMS]
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        list(pool.map(lambda job: _run(base, *job, [*study.overrides, *chosen.overrides]), jobs))
+    _write(study, base, chosen.seeds)
+
+
+def _run(base: Path, arm: str, seed: int, overrides: Sequence[str]) -> None:
+    folder = base / f"{arm}-seed{seed}"
+    if (folder / "report.html").is_file():
+        return
+    command = [sys.executable, "-m", "securegan.run"]
+    if (folder / "checkpoints" / "index.json").is_file():
+        command.append(f"ckpt={folder}")
+    else:
+        command += ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
+        command += [f"hydra.run.dir={folder}", *overrides]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with (folder.parent / f"{folder.name}.log").open("w") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: see {folder}.log")
+    print(f"{folder.name}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _write(study: Study, base: Path, seeds: Sequence[int]) -> None:
+    results = {arm: [json.loads((base / f"{arm}-seed{s}" / "metrics.json").read_text()) for s in seeds] for arm in ARMS}
+    rows: Rows = {}
+    for arm, found in results.items():
+        keys = sorted(set.intersection(*(set(run["test"]["metrics"]) for run in found)))
+        rows[arm] = {key: [run["test"]["metrics"][key] for run in found] for key in keys}
+    failed = [
+        f"{arm}, seed {seed}: {check['name']} ({check['surface']}): {check['detail']}"
+        for arm, found in results.items()
+        for seed, run in zip(seeds, found, strict=True)
+        for check in run["checks"]
+        if not check["passed"]
+    ]
+    first = results["none"][0]
+    about = json.loads((base / f"none-seed{seeds[0]}" / "environment.json").read_text())
+    document: dict[str, Any] = {
+        **{key: about[key] for key in ("commit", "versions", "machine")},
+        "command": study.command,
+        "overrides": list(study.overrides),
+        "seconds": round(sum(sum(run["seconds"].values()) for found in results.values() for run in found)),
+        "protocol": {key: first["protocol"][key] for key in ("attack", "quality", "selection")},
+        "failed_checks": failed,
+        "rows": [
+            {
+                "setting": {"defense": arm, "epoch": [run["test"]["epoch"] for run in results[arm]]},
+                "metrics": rows[arm],
+                "n": results[arm][0]["test"]["n"],
+                "seeds": list(seeds),
+            }
+            for arm in ARMS
+        ],
+        "curves": {
+            arm: [
+                {
+                    "images_seen": [row["images_seen"] for row in run["rows"]],
+                    **{
+                        name: [row["metrics"].get(f"robustness/attack_success_{name}") for row in run["rows"]]
+                        for name in ("label", "latent")
+                    },
+                }
+                for run in found
+            ]
+            for arm, found in results.items()
+        },
+    }
+    write_json(study.folder / "results.json", document)
+    _draw(study.folder / "attack_success.png", document)
+    _fill_readme(study, document)
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown of the figures per arm: mean over seeds, the smallest and largest seed, and the pooled n."""
+    metrics = {row["setting"]["defense"]: row["metrics"] for row in document["rows"]}
+    n = {row["setting"]["defense"]: row["n"] for row in document["rows"]}
+    lines = [f"| figure (test split) | {' | '.join(ARMS.values())} | n a seed |", "|---|" + "---:|" * (len(ARMS) + 1)]
+    for key, words in SHOWN.items():
+        cells = [_cell(metrics[arm].get(key), plain=key in PLAIN) for arm in ARMS]
+        counts = " / ".join(str(n[arm].get(key, "–")) for arm in ARMS)
+        lines.append(f"| {words} | {' | '.join(cells)} | {counts} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float] | None, *, plain: bool) -> str:
+    if not values:
+        return "–"
+    show = (lambda v: f"{v:.2f}") if plain else (lambda v: f"{100 * v:.1f} %")
+    return f"{show(statistics.mean(values))} ({show(min(values))} to {show(max(values))})"
+
+
+def targets(document: dict[str, Any]) -> str:
+    """Markdown of the paired comparisons that the experiment is about, with 95 % intervals."""
+    none, defended = (row["metrics"] for row in document["rows"])
+    counts = document["rows"][1]["n"]
+    success, n = defended["robustness/attack_success_label"], counts["robustness/attack_success_label"]
+    pooled = wilson(round(sum(success) * n), n * len(success))
+    drop = np.subtract(none["robustness/clean_accuracy_label"], defended["robustness/clean_accuracy_label"])
+    ratio = np.log(np.divide(defended["quality/fid_judge"], none["quality/fid_judge"]))
+    low, middle, high = (float(np.exp(v)) for v in _interval(ratio))
+    lost = [100 * v for v in _interval(drop)]
+    caught = none.get("detection/tpr_at_5fpr")
+    return "\n".join(
+        [
+            f"- Attack success on `label` with the defence: **{100 * statistics.mean(success):.1f} %** "
+            f"(pooled over seeds, 95 % Wilson interval {100 * pooled[0]:.1f} to {100 * pooled[1]:.1f} %); without it "
+            f"{100 * statistics.mean(none['robustness/attack_success_label']):.1f} %. Target: at most 20 %.",
+            f"- Clean accuracy lost: **{lost[1]:.1f} points** ({lost[0]:.1f} to {lost[2]:.1f}, paired over seeds). "
+            "Target: at most 3.",
+            f"- FID with the defence over FID without: **{middle:.2f}** ({low:.2f} to {high:.2f}, geometric mean, "
+            "paired over seeds). Target: at most 1.10.",
+            f"- Successful attacks on the undefended model caught at 5 % false positives: "
+            f"**{_cell(caught, plain=False)}**, random noise of the same norm flagged "
+            f"{_cell(none.get('detection/tpr_random_noise'), plain=False)}. Aim: at least 90 %.",
+        ]
+    )
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Low, mean and high of a 95 % t interval over seeds."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, mean, mean
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return mean - half, mean, mean + half
+
+
+def _draw(path: Path, document: dict[str, Any]) -> None:
+    """Attack success over images seen: every seed thin, the mean thick."""
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    colours = dict(zip(ARMS, ("#b5473c", "#2a6f97"), strict=True))
+    for axis, name in zip(figure.subplots(1, 2, sharey=True), ("label", "latent"), strict=True):
+        for arm, runs in document["curves"].items():
+            values = np.array([[np.nan if v is None else v for v in run[name]] for run in runs], dtype=float)
+            seen = runs[0]["images_seen"]
+            axis.plot(seen, values.T, color=colours[arm], alpha=0.25, lw=0.8)
+            axis.plot(seen, np.nanmean(values, axis=0), color=colours[arm], lw=2, label=ARMS[arm])
+        axis.set(title=f"attack success on {name}", xlabel="images seen", ylim=(0, 1.02))
+        axis.grid(alpha=0.25)
+    figure.axes[0].legend(frameon=False)
+    FigureCanvasAgg(figure)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
+
+
+def _fill_readme(study: Study, document: dict[str, Any]) -> None:
+    readme = study.folder / "README.md"
+    text = readme.read_text()
+    head, _, rest = text.partition("<!-- results -->")
+    _, _, tail = rest.partition("<!-- /results -->")
+    seeds = document["rows"][0]["seeds"]
+    parts = [targets(document), table(document)]
+    parts.append(f"Seeds {', '.join(map(str, seeds))}; mean (smallest to largest seed). ")
+    checks = document["failed_checks"]
+    parts[-1] += (
+        "Every gradient-masking check passed in every run." if not checks else "Gradient-masking checks failed:"
+    )
+    parts += [f"- {line}" for line in checks]
+    minutes = document["seconds"] / 60
+    machine = document["machine"]
+    parts.append(
+        f"Made by `{study.command}` in {minutes:.0f} minutes of runs, two at a time on one thread each, "
+        f"on {machine['cores']} CPU cores ({machine['system']}), torch {document['versions']['torch']}."
+    )
+    body = "\n\n".join(parts)
+    readme.write_text(f"{head}<!-- results -->\n{body}\n<!-- /results -->{tail}")
