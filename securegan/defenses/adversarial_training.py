@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import PixelSpace, steepest
 from securegan.attacks.threat import Norm
-from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Radius
+from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Radius
 from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
 from securegan.models.base import GenerativeModule, callbacks_of
@@ -35,10 +35,11 @@ class AdversarialTraining(Defense):
         seed: int,
         *,
         eps: Radius | None = None,
+        eps_factor: PositiveFloat = 1.5,
         norm: Norm = "linf",
-        steps: PositiveInt = 5,
-        warmup_epochs: NonNegativeInt = 2,
-        ramp_epochs: NonNegativeInt = 6,
+        steps: PositiveInt = 3,
+        warmup_epochs: NonNegativeInt = 1,
+        ramp_epochs: NonNegativeInt = 3,
         real_share: Fraction = 1.0,
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
@@ -47,6 +48,7 @@ class AdversarialTraining(Defense):
     ) -> None:
         """Args:
         default_eps, seed: the data set's radius, taken where ``eps`` is not given; the run's seed.
+        eps_factor: final radius of training over ``eps``; a wider one gives a margin at the radius that is attacked.
         warmup_epochs: epochs on clean data; ramp_epochs: epochs in which radius and shares grow by equal steps.
         real_share, fake_share: final shares of a batch that get a perturbed twin.
         class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
@@ -54,7 +56,7 @@ class AdversarialTraining(Defense):
         detector_weight: of the generator's penalty for exceeding the detector's threshold; 0 is off.
         """
         super().__init__()
-        self.eps = default_eps if eps is None else float(eps)
+        self.eps = eps_factor * (default_eps if eps is None else float(eps))
         self.seed, self.norm, self.steps = seed, norm, steps
         self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
         self.shares = (float(real_share), float(fake_share))

@@ -36,7 +36,7 @@ def test_warm_up_then_equal_steps_then_full_strength() -> None:
 
 def test_nothing_is_added_in_the_warm_up_and_twins_of_both_origins_afterwards() -> None:
     module = gan()
-    defense = AdversarialTraining(0.1, 0, real_share=1.0, fake_share=0.5)
+    defense = AdversarialTraining(0.1, 0, real_share=1.0, fake_share=0.5, eps_factor=1.0)
     defense.attach(module, SimpleNamespace(callbacks=[]))  # type: ignore[arg-type]
     (hook,) = module.ports["discriminator"].batch
     step = context(module)

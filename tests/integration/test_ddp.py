@@ -43,8 +43,8 @@ def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None
 
 def test_counts_are_global_and_rows_are_written_once(two_ranks: Path) -> None:
     rows = json.loads((two_ranks / "metrics.json").read_text())["rows"]
-    batches = 240 // 64  # of the 400 digits, 60 % train
-    assert [row["images_seen"] for row in rows] == [64 * batches, 64 * batches * 2]
+    batches, size = 240 // 16, 16  # of the 400 digits, 60 % train
+    assert [row["images_seen"] for row in rows] == [size * batches, size * batches * 2]
     steps = list(csv.DictReader((two_ranks / "steps.csv").open()))
     assert [int(float(row["images_seen"])) for row in steps] == sorted(
         {int(float(row["images_seen"])) for row in steps}

@@ -28,8 +28,21 @@ def test_every_size_gives_images_in_range_and_both_heads(size: int, classes: int
     output = gan.discriminate(images)
     assert output.authenticity.shape == (2,)
     assert (output.class_logits is None) if not classes else output.class_logits.shape == (2, classes)  # type: ignore[union-attr]
-    assert len(output.features) == (size // 4).bit_length() - 1
-    assert all(f.shape[2] == size // 2 ** (level + 1) for level, f in enumerate(output.features))
+    levels = (size // 4).bit_length() - 1
+    sides = [size // 2 ** (level + 1) for level in range(levels)]
+    assert [f.shape[2] for f in output.features] == sides + (sides[1:] if classes else [])
+
+
+def test_the_game_and_the_class_head_touch_only_their_own_blocks_and_the_shared_one() -> None:
+    gan = small()
+    output = gan.discriminate(torch.rand(2, 1, 32, 32))
+    assert output.class_logits is not None
+    output.class_logits.sum().backward()
+    touched = {name.split(".")[0:2][0] for name, p in gan.discriminator.named_parameters() if p.grad is not None}
+    assert touched == {"blocks", "class_blocks", "classes"}
+    assert all(p.grad is None for p in gan.discriminator.blocks[1].parameters())
+    rates = {group["lr"] for group in gan.configure_optimizers()[0].param_groups}
+    assert rates == {2e-4, 1e-3}
 
 
 def test_a_size_that_does_not_fit_is_refused_by_name() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from securegan.configuration.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from securegan.configuration.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
@@ -27,6 +27,7 @@ class GAN(GenerativeModule):
     """DCGAN generator and a spectrally normalised discriminator with authenticity and class heads."""
 
     players = ("discriminator", "generator")
+    discriminator: DCGANDiscriminator
 
     def __init__(
         self,
@@ -40,23 +41,28 @@ class GAN(GenerativeModule):
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
         lr_discriminator: PositiveFloat = 2e-4,
+        lr_class: PositiveFloat = 1e-3,
+        shared_blocks: NonNegativeInt = 1,
         beta1: Annotated[float, Ge(0), Lt(1)] = 0.5,
         beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
         ema_half_life: PositiveFloat = 2000.0,
         channels_last: bool = True,
     ) -> None:
         """Args: spec, seed: of the data and the run; class_weight: of the auxiliary class losses beside the adversarial
-        ones; ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
+        ones; lr_class: of what serves the class head alone; shared_blocks: of the discriminator that serve both heads;
+        ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
         """
         super().__init__(spec, latent_dim=latent_dim, seed=seed)
         if spec.size not in SIZES:
             raise ConfigError(f"data.size={spec.size} is not allowed with model=gan: expected one of {list(SIZES)}.")
         self.loss_kind, self.class_weight = loss, class_weight
-        self.rates, self.betas = (lr_discriminator, lr_generator), (beta1, beta2)
+        self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
             self.generator = DCGANGenerator(latent_dim, spec.num_classes, spec.channels, spec.size, generator_width)
-            self.discriminator = DCGANDiscriminator(spec.num_classes, spec.channels, spec.size, discriminator_width)
+            self.discriminator = DCGANDiscriminator(
+                spec.num_classes, spec.channels, spec.size, discriminator_width, shared_blocks
+            )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
         self.ema = GeneratorEMA(self.generator, ema_half_life)
@@ -71,11 +77,14 @@ class GAN(GenerativeModule):
         return self.discriminator, self.generator, self.ema
 
     def configure_optimizers(self) -> list[Optimizer]:
-        players = (self.discriminator, self.generator)
-        return [
-            Adam(player.parameters(), lr=rate, betas=self.betas)
-            for player, rate in zip(players, self.rates, strict=True)
-        ]
+        lr_discriminator, lr_class, lr_generator = self.rates
+        own = self.discriminator.class_parameters()
+        others = [parameter for parameter in self.discriminator.parameters() if all(parameter is not o for o in own)]
+        groups = [{"params": others, "lr": lr_discriminator}]
+        if own:
+            groups.append({"params": own, "lr": lr_class})
+        generator = Adam(self.generator.parameters(), lr=lr_generator, betas=self.betas)
+        return [Adam(groups, lr=lr_discriminator, betas=self.betas), generator]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         first, second = cast(list[Optimizer], self.optimizers())

@@ -23,7 +23,7 @@ class DiscriminatorOutput(NamedTuple):
 
     authenticity: Tensor  # (N,) logit, higher is more real
     class_logits: Tensor | None  # (N, K), None for unlabelled data
-    features: tuple[Tensor, ...]  # intermediate feature maps, (N, C_l, H_l, W_l) from the image inwards
+    features: tuple[Tensor, ...]  # intermediate feature maps, (N, C_l, H_l, W_l), inwards; the class head's own last
 
 
 def level_widths(size: int, width: int) -> list[int]:
@@ -60,35 +60,44 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """One trunk, two heads: real or generated, and (for labelled data) which class."""
+    """Two heads: real or generated, and (for labelled data) which class.
 
-    def __init__(self, num_classes: int, channels: int, size: int, width: int) -> None:
+    The first ``shared_blocks`` blocks serve both heads, the others come in one copy each: robust classification and the
+    game against the generator pull a shared trunk apart, and both suffer.
+    """
+
+    def __init__(self, num_classes: int, channels: int, size: int, width: int, shared_blocks: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.shared_blocks = num_classes, shared_blocks
         widths = [channels, *level_widths(size, width)]
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2, inplace=True)
-            )
-            for before, after in pairwise(widths)
-        )
+        self.blocks = nn.ModuleList(_block(before, after) for before, after in pairwise(widths))
         flat = widths[-1] * BASE * BASE
         self.authenticity = spectral_norm(nn.Linear(flat, 1))
+        own = list(pairwise(widths))[shared_blocks:] if num_classes else []
+        self.class_blocks = nn.ModuleList(_block(before, after) for before, after in own)
         self.classes = nn.Linear(flat, num_classes) if num_classes else None
+
+    def class_parameters(self) -> list[nn.Parameter]:
+        """The parameters that serve the class head alone."""
+        return [*self.class_blocks.parameters(), *(self.classes.parameters() if self.classes is not None else ())]
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
         """Both heads and the feature maps of ``images``."""
-        hidden = images * 2 - 1
-        features = []
+        features = [images * 2 - 1]
         for block in self.blocks:
+            features.append(block(features[-1]))
+        authenticity = self.authenticity(features[-1].flatten(1)).squeeze(1)
+        if self.classes is None:
+            return DiscriminatorOutput(authenticity, None, tuple(features[1:]))
+        hidden = features[self.shared_blocks]
+        for block in self.class_blocks:
             hidden = block(hidden)
             features.append(hidden)
-        flat = hidden.flatten(1)
-        return DiscriminatorOutput(
-            self.authenticity(flat).squeeze(1),
-            None if self.classes is None else self.classes(flat),
-            tuple(features),
-        )
+        return DiscriminatorOutput(authenticity, self.classes(hidden.flatten(1)), tuple(features[1:]))
+
+
+def _block(before: int, after: int) -> nn.Module:
+    return nn.Sequential(spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2))
 
 
 def _dcgan_init(module: nn.Module) -> None:
