@@ -17,6 +17,7 @@ def job(config: DictConfig) -> None:
     """One run in Hydra's run folder, or the run that ``ckpt`` names continued."""
     from securegan.experiment import Experiment  # imports Lightning, and with it torchvision
 
+    quieten()
     folder = Path(HydraConfig.get().runtime.output_dir)
     experiment = Experiment.resume(Path(config.ckpt)) if config.ckpt else Experiment.start(folder, config)
     with experiment:
@@ -27,7 +28,6 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command line: a user's mistake ends with one sentence and exit code 2."""
-    quieten()
     try:
         check_installation()
         compose_checked(sys.argv[1:])

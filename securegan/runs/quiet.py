@@ -5,7 +5,7 @@ import warnings
 
 
 def quieten() -> None:
-    """Called once, before anything is built."""
+    """Called after Lightning is imported, which sets its loggers' levels, and before anything is built."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
