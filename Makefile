@@ -15,7 +15,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(INSTALLED) ## set everything up and train, attack and report: make run ARGS="attack=fgsm seed=1"
-	$(BIN)/python -m securegan.run $(FLAGS) model=gan attack=pgd $(SETTINGS)
+	$(BIN)/python -m securegan.run $(FLAGS) $(if $(filter ckpt=%,$(ARGS)),,model=gan attack=pgd) $(SETTINGS)
 
 test: $(INSTALLED) ## run the tests: make test ARGS="-m slow"
 	$(BIN)/python -m pytest $(ARGS)

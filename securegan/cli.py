@@ -1,5 +1,6 @@
 """The ``securegan`` command: ``securegan run ...`` and ``securegan report RUN``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,10 +19,8 @@ def main() -> None:
     if command in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
     elif command == "run":
-        from securegan.run import main as run
-
-        sys.argv = ["securegan.run", *rest]
-        run()
+        # As a module of its own: DDP starts its other processes with the same command.
+        os.execv(sys.executable, [sys.executable, "-m", "securegan.run", *rest])
     elif command == "report" and len(rest) == 1:
         _report(Path(rest[0]))
     else:

@@ -40,7 +40,6 @@ class Experiment:
 
     def __init__(self, folder: RunFolder, config: DictConfig, *, resumed: bool) -> None:
         self.folder, self.config, self.resumed = folder, config, resumed
-        self.lock = folder.lock() if is_main_process() else None
         self.seed = int(config.seed)
         cache = Path(str(config.cache_dir)).expanduser()
         self.protocol: Protocol = build(config.metrics)
@@ -63,8 +62,11 @@ class Experiment:
             extractors.append(load_inception(path, cache, download=self.protocol.inception_download))
         self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed)
         self.loggers = self._build_loggers()
-        self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row)
+        spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None
+        self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row, spent)
         self.trainer = self._build_trainer()
+        if is_main_process():
+            folder.write_environment()
 
     @classmethod
     def start(cls, path: Path, config: DictConfig) -> Self:
@@ -78,7 +80,10 @@ class Experiment:
         folder = RunFolder.open(path)
         config = folder.config()
         validate(config)
-        verified(folder.checkpoints, "last")
+        if folder.has_saved_point():
+            verified(folder.checkpoints, "last")
+        if is_main_process():
+            folder.lock()
         return cls(folder, config, resumed=True)
 
     def _build_loggers(self) -> list[Logger]:
@@ -86,7 +91,7 @@ class Experiment:
         loggers = []
         for name, node in self.config.logger.items():
             if name == "wandb":
-                loggers.append(build(node, self.folder.path, plain, self.folder.path.name))
+                loggers.append(build(node, self.folder.path, plain, str(self.config.name or self.folder.path.name)))
             else:
                 loggers.append(build(node, self.folder.path))
         return loggers
@@ -118,13 +123,16 @@ class Experiment:
         """Train, from the last saved point where the run is resumed."""
         point = None
         if self.resumed:
-            point, entry = verified(self.folder.checkpoints, "last")
-            self.data.set_epoch(entry["epoch"])  # Lightning opens the first epoch's loader before any hook
+            epoch = 0  # a run that ended before its first saved point starts again
+            if self.folder.has_saved_point():
+                point, entry = verified(self.folder.checkpoints, "last")
+                epoch = entry["epoch"]
+            self.data.set_epoch(epoch)  # Lightning opens the first epoch's loader before any hook
             if is_main_process():
-                self.folder.prune(entry["epoch"])
+                self.folder.prune(epoch)
                 for logger in self.loggers:
                     if isinstance(logger, CSVLogger):
-                        logger.prune(self._images_at(entry["epoch"]))
+                        logger.prune(self._images_at(epoch))
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
         self.trainer.strategy.barrier()
 
@@ -174,6 +182,7 @@ class Experiment:
                 "split": "test",
                 **outcome.protocol["quality"],
             },
+            "fidelity": outcome.protocol["fidelity"],
             "data": {
                 "name": spec.name,
                 "channels": spec.channels,
@@ -225,8 +234,7 @@ class Experiment:
             logger.finalize("success" if kind is None else "failed")
             if isinstance(logger, WandbLogger):
                 logger.finish()  # inside the job: a sweep's next job must not write into this run
-        if self.lock is not None:
-            self.lock.release()
+        self.folder.release()
 
 
 def options(group: DictConfig | None) -> list[DictConfig]:

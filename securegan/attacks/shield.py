@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from securegan.judges.precision import full_float32
+
 
 @contextmanager
 def shielded(networks: Sequence[nn.Module]) -> Iterator[None]:
@@ -27,7 +29,7 @@ def shielded(networks: Sequence[nn.Module]) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in {"cpu", *(parameter.device.type for parameter in parameters)}:
-            stack.enter_context(torch.autocast(device, enabled=False))
+            stack.enter_context(full_float32(device))
         stack.enter_context(parametrize.cached())  # spectral norm's weights are computed once an attack
         for module in modules:
             module.training = False

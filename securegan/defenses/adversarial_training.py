@@ -18,6 +18,7 @@ from securegan.attacks.threat import Norm
 from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Radius
 from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
+from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule, callbacks_of
 from securegan.models.gan.losses import discriminator_loss
 from securegan.models.ports import Inputs, StepContext
@@ -40,6 +41,7 @@ class AdversarialTraining(Defense):
         steps: PositiveInt = 3,
         warmup_epochs: NonNegativeInt = 1,
         ramp_epochs: NonNegativeInt = 3,
+        settle_epochs: NonNegativeInt = 8,
         real_share: Fraction = 1.0,
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
@@ -48,17 +50,24 @@ class AdversarialTraining(Defense):
     ) -> None:
         """Args:
         default_eps, seed: the data set's radius, taken where ``eps`` is not given; the run's seed.
-        eps_factor: final radius of training over ``eps``; a wider one gives a margin at the radius that is attacked.
-        warmup_epochs: epochs on clean data; ramp_epochs: epochs in which radius and shares grow by equal steps.
+        eps_factor: final radius of training over the data set's; a wider one gives a margin at the radius attacked.
+        warmup_epochs: epochs on clean data.
+        ramp_epochs: epochs in which radius and shares grow by equal steps.
+        settle_epochs: epochs at full strength before a checkpoint may be chosen: robustness still grows in them.
         real_share, fake_share: final shares of a batch that get a perturbed twin.
         class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
             maximisation.
         detector_weight: of the generator's penalty for exceeding the detector's threshold; 0 is off.
         """
         super().__init__()
-        self.eps = eps_factor * (default_eps if eps is None else float(eps))
+        if norm == "l2" and eps is None:
+            raise ConfigError(
+                "defense.adversarial_training.norm=l2 needs defense.adversarial_training.eps: the data set's radius is "
+                "one of L-inf."
+            )
+        self.eps = eps_factor * default_eps if eps is None else float(eps)
         self.seed, self.norm, self.steps = seed, norm, steps
-        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
+        self.warmup_epochs, self.ramp_epochs, self.settle_epochs = warmup_epochs, ramp_epochs, settle_epochs
         self.shares = (float(real_share), float(fake_share))
         self.class_weight, self.authenticity_weight = class_weight, authenticity_weight
         self.detector_weight = detector_weight
@@ -72,7 +81,7 @@ class AdversarialTraining(Defense):
         return min(1.0, (epoch - self.warmup_epochs + 1) / (self.ramp_epochs + 1))
 
     def full_strength(self, epoch: int) -> bool:
-        return self.strength(epoch) >= 1.0
+        return self.strength(epoch - self.settle_epochs) >= 1.0
 
     def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
         module.ports["discriminator"].batch.append(self._add_twins)

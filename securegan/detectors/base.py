@@ -20,6 +20,12 @@ class Detector(pl.Callback):
     def attach(self, module: GenerativeModule) -> None:
         """Register the detector's statistics in ``module``, and its gate if it has one; once."""
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refit after every epoch, evaluated or not: what the generator trains against must not hang on measuring."""
+        assert isinstance(pl_module, GenerativeModule)
+        pl_module.share_buffers()
+        self.fit(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
     @property
     @abstractmethod
     def fitted(self) -> bool:

@@ -1,4 +1,4 @@
-"""The evaluation as a callback: detectors are refitted, the module is measured, a row is written and logged.
+"""The evaluation as a callback: the module is measured, a row is written and logged.
 
 Place it after detectors and defences and before the checkpoints, so that a checkpoint holds the detector that its
 epoch's figures speak of.
@@ -10,14 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 
 from securegan.data.module import ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
-from securegan.metrics.distributed import all_sum, world
+from securegan.metrics.distributed import all_sum
 from securegan.models.base import GenerativeModule
 
 Row = dict[str, Any]
@@ -32,15 +31,17 @@ class Evaluation(pl.Callback):
         protocol: Protocol,
         detectors: Sequence[Detector],
         write_row: Callable[[Row, Outcome], None],
+        seconds: dict[str, float] | None = None,
         selection: str = "quality/fid_judge",
     ) -> None:
         """Args:
         write_row: called on rank 0 with the row and the whole outcome.
+        seconds: what a continued run has spent before.
         selection: the figure by which checkpoints are chosen, lower is better.
         """
         self.evaluator, self.protocol, self.detectors = evaluator, protocol, detectors
         self.write_row, self.selection = write_row, selection
-        self.seconds = {"train": 0.0, "evaluate": 0.0}
+        self.seconds = {"train": 0.0, "evaluate": 0.0, **(seconds or {})}
         self.latest: float | None = None
         self._losses: dict[str, torch.Tensor] = {}
         self._batches = 0
@@ -56,7 +57,9 @@ class Evaluation(pl.Callback):
         for key, value in pl_module.step_figures.items():
             self._losses[key] = self._losses.get(key, torch.zeros_like(value)) + value
         self._batches += 1
-        figures = {key: float(value) for key, value in pl_module.step_figures.items()}
+        keys = list(pl_module.step_figures)
+        values = torch.stack([pl_module.step_figures[key].float() for key in keys]).tolist()  # one device read
+        figures = dict(zip(keys, values, strict=True))
         pl_module.check_finite(figures)
         for logger in trainer.loggers:
             logger.log_metrics({**figures, "images_seen": pl_module.seen}, step=pl_module.seen)
@@ -70,9 +73,10 @@ class Evaluation(pl.Callback):
         start = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
         outcome = self.measure(pl_module, data, "validate", final=False)
-        for key, total in self._losses.items():
-            summed = all_sum(torch.stack([total.double().cpu(), torch.tensor(float(self._batches)).double()]))
-            outcome.metrics[key] = float(summed[0] / summed[1].clamp_min(1))
+        keys = sorted(self._losses)
+        sums = [self._losses[key].double().cpu() for key in keys]
+        *totals, batches = all_sum(torch.stack([*sums, torch.tensor(float(self._batches)).double()])).tolist()
+        outcome.metrics.update({key: total / max(batches, 1) for key, total in zip(keys, totals, strict=True)})
         images = self._batches * data.batch_size
         outcome.metrics["train/images_per_second"] = images / max(trained, 1e-9)
         self.latest = outcome.metrics.get(self.selection)
@@ -84,20 +88,12 @@ class Evaluation(pl.Callback):
                 "split": "validate",
                 "metrics": outcome.metrics,
                 "n": outcome.n,
+                "interval": outcome.interval,
+                "seconds": dict(self.seconds),
             }
             self.write_row(row, outcome)
 
     def measure(self, module: GenerativeModule, data: ImageDataModule, split: str, *, final: bool) -> Outcome:
-        """Refit the detectors on the module as it is (unless ``final``: its checkpoint holds them), then measure."""
-        share_buffers(module)
-        if not final:
-            for detector in self.detectors:
-                detector.fit(module, data)
+        """Measure the module with its detectors as they are; all ranks take part."""
+        module.share_buffers()
         return self.evaluator.measure(module, split, self.detectors, final=final)
-
-
-def share_buffers(module: GenerativeModule) -> None:
-    """Give every rank the buffers of rank 0: batch-norm statistics differ, and all must measure the same network."""
-    if world()[1] > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)

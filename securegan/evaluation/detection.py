@@ -17,26 +17,31 @@ from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.robustness import Attacked
 from securegan.evaluation.sampling import image_chunks
 from securegan.judges.judge import Judge
-from securegan.metrics.detection import detection_figures
+from securegan.metrics.detection import detection_figures, tpr_at_fpr
 from securegan.metrics.distributed import gather_rows
 from securegan.metrics.robustness import wilson
 from securegan.models.base import GenerativeModule
 
 
-def adversarial_figures(detector: Detector, attacked: Attacked) -> Outcome:
-    """Detection of successful adversarial images against clean ones, with random noise beside."""
+def adversarial_figures(detector: Detector, attacked: Attacked, surface: str) -> Outcome:
+    """Detection of successful adversarial images against clean real ones, with random noise beside.
+
+    On ``authenticity`` only attacks on real images count: negatives must be what the detector was calibrated on.
+    """
     outcome = Outcome()
     threshold = detector.threshold
-    clean, noise = attacked.scores["clean"], attacked.scores["noise"]
-    positives = attacked.scores["adversarial"][attacked.success]
-    outcome.metrics["detection/threshold"] = threshold
+    real = attacked.reference == 1 if surface == "authenticity" else torch.ones_like(attacked.success)
+    clean, noise = attacked.scores["clean"][real], attacked.scores["noise"][real]
+    positives = attacked.scores["adversarial"][attacked.success & real]
     _share(outcome, "detection/false_positive_rate", clean > threshold)
     _share(outcome, "detection/tpr_random_noise", noise > threshold)
     outcome.arrays = {
         "distance_real": clean.float().numpy(),
         "distance_noise": noise.float().numpy(),
-        "threshold": np.float32(threshold),  # type: ignore[dict-item]
     }
+    if len(clean):
+        key = "detection/tpr_at_5fpr_random_noise"  # at the same empirical threshold as tpr_at_5fpr of attacks
+        outcome.metrics[key], outcome.n[key] = tpr_at_fpr(clean, noise, 0.05), len(noise)
     if len(positives):
         outcome.add(detection_figures(clean, positives, threshold))
         outcome.arrays["distance_adversarial"] = positives.float().numpy()
@@ -56,6 +61,8 @@ def generated_figures(detector: Detector, module: GenerativeModule, total: int) 
     order = torch.cat(keys)
     gathered, labels = gather_rows(torch.cat(scores), order), gather_rows(torch.cat(classes), order)
     outcome = Outcome(arrays={"distance_generated": gathered.float().numpy()})
+    outcome.arrays["threshold"] = np.asarray(detector.threshold, dtype=np.float32)
+    outcome.metrics["detection/threshold"] = detector.threshold
     _share(outcome, "detection/pass_rate_generated", gathered <= detector.threshold)
     names = [module.spec.class_names[int(k)] if int(k) >= 0 else "" for k in labels]
     outcome.flagged = {

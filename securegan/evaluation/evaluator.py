@@ -51,9 +51,9 @@ class Evaluator:
         detector = detectors[0] if detectors else None
         attacked = self._attack_all(module, split, detector, outcome, final=final)
         if detector is not None:
-            watched = attacked.get("label") or attacked.get("authenticity")
+            watched = next((name for name in ("label", "authenticity") if name in attacked), None)
             if watched is not None:
-                outcome.merge(adversarial_figures(detector, watched))
+                outcome.merge(adversarial_figures(detector, attacked[watched], watched))
             outcome.merge(generated_figures(detector, module, self.protocol.generated))
             if self._judge_detector is None:
                 rate = detector.false_positive_rate
@@ -84,8 +84,9 @@ class Evaluator:
             scores = done[name].scores.get("adversarial")
             flagged = None if scores is None or detector is None else scores > detector.threshold
             outcome.merge(robustness_figures(surface, done[name], flagged))
-            if final and self.protocol.check_images and surface.space.name == "pixels":
-                few = list(inputs_of(surface, module, self.data, split, self.protocol.check_images))
+            if final and self.protocol.check_images:
+                n = self.protocol.check_images if surface.space.name == "pixels" else self.protocol.check_images // 4
+                few = list(inputs_of(surface, module, self.data, split, max(1, n)))
                 outcome.checks += MaskingChecks(surface, few, attack, self.seed).run(self.judge)
             if name == "latent":
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
@@ -110,7 +111,7 @@ class Evaluator:
         references, labels = self.quality.references(module.device)
         total = self.protocol.generated if final else 1 + self.protocol.fidelity_epoch_images // 4
         lighter = copy.copy(attack)
-        lighter.restarts, lighter.objectives = 1, ("margin",)
+        lighter.restarts, lighter.objectives, lighter.early_drop = 1, ("margin",), False
         values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
         for key, z, y in latent_chunks(module, total, "samples", in_shell=True):
             reference = torch.zeros(len(z), dtype=torch.int64, device=z.device) if y is None else y

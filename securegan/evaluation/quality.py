@@ -94,6 +94,7 @@ class Quality:
         """Highest SSIM of outputs to held-out real images, beside the figure of other real images."""
         outcome = Outcome()
         references, labels = self.references(module.device)
+        outcome.protocol["fidelity"] = {"references": len(references), "of": "validate", "other_real_of": "calibrate"}
         total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
         values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
         for key, images, y in image_chunks(module, total, "samples"):
@@ -104,7 +105,7 @@ class Quality:
         outcome.metrics["quality/fidelity"] = float(clean.nanmean())
         outcome.n["quality/fidelity"] = len(clean)
         values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
-        for _, batch in chunks(self.data, "test", 256 if not final else 1000):
+        for _, batch in chunks(self.data, "calibrate", 256 if not final else 1000):
             own = batch.labels.to(module.device) if labels is not None else None
             values.append(fidelity(batch.images.to(module.device), references, own, labels).cpu())
             keys.append(batch.index)

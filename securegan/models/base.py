@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from securegan.data.batch import Batch, DataSpec
@@ -90,8 +91,9 @@ class GenerativeModule(pl.LightningModule):
         keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
         for gate in self.ports[player].gate:
             keep &= gate(images, labels)
-        if not keep.all():
+        if self.ports[player].gate:  # logged by every rank at every step: the epoch's mean is reduced over ranks
             self.log_dict_step({"train/gated_share": (~keep).float().mean()})
+        if not keep.all():
             if not keep.any():  # an update needs an image; a gate that withholds all is visible in the figure above
                 keep[0] = True
             images, labels = images[keep], None if labels is None else labels[keep]
@@ -107,13 +109,26 @@ class GenerativeModule(pl.LightningModule):
         self.step_figures.update({key: value.detach() for key, value in figures.items()})
 
     def check_finite(self, figures: dict[str, float]) -> None:
-        """Raises UserError where a loss of the latest step is not finite: training on would only spoil the weights."""
-        for key, value in figures.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{key} became {value} after {self.seen} images: the run ends here, its last saved point is kept; "
-                    "lower the learning rates or the defence's weights."
-                )
+        """Raises UserError where a loss of the latest step is not finite: training on would only spoil the weights.
+
+        Every rank raises when one rank's loss is not finite, so that none waits for the others.
+        """
+        broken = {key: value for key, value in figures.items() if not math.isfinite(value)}
+        anywhere = torch.tensor([len(broken)], device=self.device)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(anywhere)
+        if anywhere.item():
+            key, value = next(iter(broken.items()), ("a loss of another process", math.nan))
+            raise UserError(
+                f"{key} became {value} after {self.seen} images: the run ends here, its last saved point is kept; "
+                "lower the learning rates or the defence's weights."
+            )
+
+    def share_buffers(self) -> None:
+        """Give every rank the buffers of rank 0: batch-norm statistics differ, and all measure the same network."""
+        if dist.is_available() and dist.is_initialized():
+            for buffer in self.buffers():
+                dist.broadcast(buffer, src=0)
 
     def on_train_epoch_start(self) -> None:
         self.trainer.datamodule.set_epoch(self.trainer.current_epoch)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Exponential moving average of a generator's weights, with a half-life counted in images.
 
-Only the generator is averaged (Lightning's callback averages the whole module and counts optimiser steps). Buffers,
-such as batch-norm statistics, are copied.
+Only the generator is averaged (Lightning's callback averages the whole module and counts optimiser steps), its
+batch-norm statistics with it: those of the live weights fit the averaged ones badly, and with small batches are noisy.
 """
 
 import copy
@@ -34,4 +34,7 @@ class GeneratorEMA(nn.Module):
         live = [parameter.detach() for parameter in generator.parameters()]
         torch._foreach_lerp_(averaged, live, 1.0 - decay)
         for target, source in zip(self.averaged.buffers(), generator.buffers(), strict=True):
-            target.copy_(source)
+            if target.is_floating_point():
+                target.lerp_(source, 1.0 - decay)
+            else:
+                target.copy_(source)

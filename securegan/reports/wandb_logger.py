@@ -199,12 +199,11 @@ class WandbLogger(Logger):
         import wandb
 
         server = str(os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url)
-        asked_for = logging.WARNING if self.mode == "online" else logging.INFO
         if not has_key(server):
-            _log.log(asked_for, "No wandb key is at hand, so wandb logs offline into the run folder.")
+            _log.warning("No wandb key is at hand, so wandb logs offline into the run folder.")
             return "offline"
         if not reachable(server):
-            _log.log(asked_for, "The wandb server does not answer, so wandb logs offline into the run folder.")
+            _log.warning("The wandb server does not answer, so wandb logs offline into the run folder.")
             return "offline"
         return "online"
 

@@ -7,6 +7,7 @@ epochs at which every defence was at full strength.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,21 @@ class Checkpoints(pl.Callback):
         """
         self.folder, self.protocol, self.latest_score = folder, protocol, latest_score
         self.before_save = before_save
-        self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}
+        self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}  # of the run continued
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"epoch-{epoch + 1:04d}.ckpt"
-        trainer.save_checkpoint(self.folder / f"{name}.partial")  # every rank takes part
+        try:
+            trainer.save_checkpoint(self.folder / f"{name}.partial")  # every rank takes part
+        except (OSError, RuntimeError) as error:
+            (self.folder / f"{name}.partial").unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self.folder / name} could not be written ({reason}): the previous saved point is kept; check the "
+                "disk's free space."
+            ) from error
         if trainer.is_global_zero:
             self._register(trainer, epoch, name)
         trainer.strategy.barrier()
@@ -66,7 +75,7 @@ class Checkpoints(pl.Callback):
         last = trainer.max_epochs is not None and epoch + 1 >= trainer.max_epochs
         score = self.latest_score() if self.protocol.due(epoch, (trainer.max_epochs or 0) - 1) else None
         best = self.index.get("best")
-        if full and score is not None and (best is None or score < best["score"]):
+        if full and score is not None and math.isfinite(score) and (best is None or score < best["score"]):
             self.index["best"] = {**entry, "score": score}
         elif last and best is None:  # no evaluated epoch had every defence at full strength
             self.index["best"] = {
@@ -87,8 +96,11 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} holds no saved point: the run ended before its first epoch did; start it anew.")
     try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
+        index = dict(json.loads(path.read_text()))
+        for entry in index.values():
+            _ = entry["file"], entry["epoch"], entry["sha256"]
+        return index
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): the run cannot be continued.") from error
 
 

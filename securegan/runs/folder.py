@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically, write_json
@@ -36,20 +37,30 @@ class RunFolder:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
+        self._lock: FileLock | None = None
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """A new run's folder with its config and environment."""
+        """A new run's folder with its config, locked. Raises UserError where it holds a run or is in use."""
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
+        folder.lock()
+        if (path / "checkpoints" / "index.json").exists():
+            folder.release()
+            raise UserError(f"{path} holds a run: continue it with ckpt={path}, or choose another hydra.run.dir.")
+        for stale in ("steps.csv", "metrics.json", "metrics.csv", "report.html"):
+            (path / stale).unlink(missing_ok=True)
         text = OmegaConf.to_yaml(config, resolve=True)
         write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
-        write_json(path / "environment.json", environment())
         return folder
+
+    def write_environment(self) -> None:
+        """environment.json, once threads and devices are set."""
+        write_json(self.path / "environment.json", environment())
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run's folder; raises UserError where ``path`` holds none."""
+        """An existing run's folder, not locked yet; raises UserError where ``path`` holds none or a damaged one."""
         folder = cls(path)
         if not (path / "config.yaml").is_file():
             raise UserError(f"ckpt={path} is not a run folder: expected a folder that holds config.yaml.")
@@ -66,21 +77,37 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def has_saved_point(self) -> bool:
+        """Whether a checkpoint was completed here."""
+        return (self.checkpoints / "index.json").is_file()
+
     def config(self) -> DictConfig:
         """The composed config that the run was started with."""
-        config = OmegaConf.load(self.path / "config.yaml")
+        file = self.path / "config.yaml"
+        try:
+            config = OmegaConf.load(file)
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{file} is damaged ({str(error).splitlines()[0]}): the run cannot be continued."
+            ) from error
         if not isinstance(config, DictConfig):
-            raise UserError(f"{self.path / 'config.yaml'} is damaged: expected a mapping.")
+            raise UserError(f"{file} is damaged: expected a mapping.")
         return config
 
-    def lock(self) -> FileLock:
-        """Held while a run writes here; raises UserError where another process holds it."""
+    def lock(self) -> None:
+        """Held while a run writes here; raises UserError where another run holds it."""
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"{self.path} is in use by another process: wait for it to end.") from None
-        return lock
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give the lock back, if this object holds it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Append an evaluation's row to metrics.json and metrics.csv."""
@@ -144,7 +171,7 @@ def environment() -> dict[str, Any]:
         "commit": git_commit(),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },

@@ -57,7 +57,7 @@ def build_trainer(
             "give trainer.accelerator=cpu for several processes on the CPU."
         )
     if not on_gpu:
-        torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // devices))
+        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     chosen: str | Strategy = strategy
     if strategy == "ddp":
         # Either player's update leaves the other's weights without gradients.

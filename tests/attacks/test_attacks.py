@@ -93,7 +93,7 @@ def test_success_grows_with_eps_and_reaches_everything(victim: Victim, images: T
     y = decisions(victim, images)
     wide = 1.0 if norm == "linf" else 8.0
     rates = [
-        int(PGD(factor * wide, norm=norm, restarts=1)(surface_of(victim), images, y).success.sum())  # type: ignore[arg-type]
+        int(PGD(0.0, eps=factor * wide, norm=norm, restarts=1)(surface_of(victim), images, y).success.sum())  # type: ignore[arg-type]
         for factor in (0.02, 0.1, 1.0)
     ]
     assert rates == sorted(rates)

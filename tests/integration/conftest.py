@@ -26,7 +26,8 @@ SMALL = [
     "logger=csv",
     "trainer.threads=1",
 ]
-TRAINED = [*SMALL, "defense.adversarial_training.warmup_epochs=1", "defense.adversarial_training.ramp_epochs=0"]
+SCHEDULE = {"warmup_epochs": 1, "ramp_epochs": 0, "settle_epochs": 0}
+TRAINED = [*SMALL, *(f"defense.adversarial_training.{key}={value}" for key, value in SCHEDULE.items())]
 
 
 def composed(*overrides: str) -> DictConfig:

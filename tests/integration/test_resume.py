@@ -34,7 +34,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     found = json.loads((folder / "metrics.json").read_text())["rows"]
-    return [{**row, "metrics": {k: v for k, v in row["metrics"].items() if k not in TIMINGS}} for row in found]
+    return [
+        {**row, "seconds": 0, "metrics": {k: v for k, v in row["metrics"].items() if k not in TIMINGS}} for row in found
+    ]
 
 
 def assert_same_run(first: Path, second: Path) -> None:

@@ -4,6 +4,9 @@ x' = P(x + eps * steepest(grad L(x))): the sign of the gradient in L-inf, its di
 """
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from annotated_types import MinLen
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import Objective, SurfaceName
@@ -22,9 +25,9 @@ class FGSM(PGD):
         *,
         norm: Norm = "linf",
         eps: Radius | None = None,
-        latent_eps: Radius = 0.5,
-        objectives: Sequence[Objective] = ("ce",),
-        surfaces: Sequence[SurfaceName] | None = None,
+        latent_eps: Radius | None = None,
+        objectives: Annotated[Sequence[Objective], MinLen(1)] = ("ce",),
+        surfaces: Annotated[Sequence[SurfaceName], MinLen(1)] | None = None,
     ) -> None:
         """Args: as of :class:`PGD`."""
         super().__init__(

@@ -6,8 +6,10 @@ iterate of any start and objective is judged wrong.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
 from securegan.attacks.engine import Attack, Search, ascend, finish, start_noise
@@ -15,6 +17,9 @@ from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import Objective, Surface, SurfaceName
 from securegan.attacks.threat import AttackResult, Norm, ThreatModel
 from securegan.configuration.types import PositiveInt, Radius
+from securegan.errors import ConfigError
+
+LATENT_EPS: dict[Norm, float] = {"linf": 0.5, "l2": 2.0}  # standard deviations of the prior
 
 
 class PGD(Attack):
@@ -28,25 +33,29 @@ class PGD(Attack):
         *,
         norm: Norm = "linf",
         eps: Radius | None = None,
-        latent_eps: Radius = 0.5,
+        latent_eps: Radius | None = None,
         steps: PositiveInt = 20,
         alpha: Radius | None = None,
-        objectives: Sequence[Objective] = ("ce", "margin"),
+        objectives: Annotated[Sequence[Objective], MinLen(1)] = ("ce", "margin"),
         random_start: bool = True,
         restarts: PositiveInt = 5,
         early_drop: bool = True,
-        surfaces: Sequence[SurfaceName] | None = None,
+        surfaces: Annotated[Sequence[SurfaceName], MinLen(1)] | None = None,
     ) -> None:
         """Args:
-        default_eps: the data set's radius, taken where ``eps`` is not given.
-        eps, latent_eps: radius in pixels of ``[0, 1]`` and in the prior's standard deviations.
+        default_eps: the data set's L-inf radius, taken where ``eps`` is not given.
+        eps: radius in pixels of ``[0, 1]``.
+        latent_eps: radius in the prior's standard deviations; 0.5 in L-inf and 2 in L2 where it is not given.
         alpha: step size in the space's unit; ``2.5 eps / steps`` where it is not given.
         restarts: random starts of each objective.
         surfaces: which to attack; all that the model offers where it is not given.
         """
+        if norm == "l2" and eps is None:
+            raise ConfigError("attack.norm=l2 needs attack.eps: the data set's radius is one of L-inf.")
         self.norm: Norm = norm
         self.eps = default_eps if eps is None else float(eps)
-        self.latent_eps, self.steps, self.alpha = float(latent_eps), steps, alpha
+        self.latent_eps = LATENT_EPS[norm] if latent_eps is None else float(latent_eps)
+        self.steps, self.alpha = steps, alpha
         self.objectives, self.surfaces = tuple(objectives), None if surfaces is None else tuple(surfaces)
         self.random_start, self.restarts, self.early_drop = random_start, restarts if random_start else 1, early_drop
 

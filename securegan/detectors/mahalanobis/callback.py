@@ -1,17 +1,20 @@
 """The Mahalanobis detector as a Lightning callback on the model's discriminator."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Gt, Le, Lt, MinLen
 from torch import Tensor
 
 from securegan.attacks.shield import shielded
-from securegan.configuration.types import Fraction, PositiveInt
+from securegan.configuration.types import NonNegativeInt, PositiveInt
 from securegan.data.module import ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.detectors.mahalanobis.fitting import fit_layers
 from securegan.detectors.mahalanobis.torch_model import LayeredMahalanobis, pool
+from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.networks.dcgan import DiscriminatorOutput
 
@@ -27,9 +30,9 @@ class Mahalanobis(Detector):
     def __init__(
         self,
         *,
-        shrinkage: Fraction = 0.01,
-        false_positive_rate: Fraction = 0.05,
-        layers: Sequence[int] | None = None,
+        shrinkage: Annotated[float, Gt(0), Le(1)] = 0.01,
+        false_positive_rate: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        layers: Annotated[Sequence[NonNegativeInt], MinLen(1)] | None = None,
         max_fit_images: PositiveInt = 10_000,
         gate: bool = False,
     ) -> None:
@@ -55,7 +58,13 @@ class Mahalanobis(Detector):
         spec = module.spec
         probe = torch.zeros(1, spec.channels, spec.size, spec.size, device=module.device)
         with shielded(module.victims()), torch.no_grad():
-            dims = [f.shape[1] for f in self._chosen(module.discriminate(probe).features)]
+            features = module.discriminate(probe).features
+        if self.layers is not None and max(self.layers) >= len(features):
+            raise ConfigError(
+                f"detector.mahalanobis.layers={list(self.layers)} is not allowed: "
+                f"this discriminator has the layers 0 to {len(features) - 1}."
+            )
+        dims = [f.shape[1] for f in self._chosen(features)]
         self._model = LayeredMahalanobis(spec.num_classes, dims).to(module.device)
         module.attached[self.name] = self._model
         if self.gate:

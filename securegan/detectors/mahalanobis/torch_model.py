@@ -2,9 +2,9 @@
 
 Lee et al. 2018 (arXiv 1807.03888), eq. 1-2: M_l(x) = min_c (f_l(x) - mu_lc)^T Sigma_l^-1 (f_l(x) - mu_lc), with f_l the
 spatial mean of feature map l. Their layer weights are a logistic regression on attacked images; here no attack is known
-when the detector is fitted, so layers are combined without one: log M_l, standardised by the training images, summed
-over the positive parts. All statistics are float64; Sigma is shrunk towards its mean variance and used through its
-Cholesky factor.
+when the detector is fitted, so layers are combined without one: the root of the sum over layers of the squared softplus
+of log M_l, standardised by the training images. One strange layer suffices. All statistics are float64; Sigma is shrunk
+towards its mean variance and used through its Cholesky factor.
 """
 
 from collections.abc import Sequence

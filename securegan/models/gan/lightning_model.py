@@ -4,6 +4,7 @@ One discriminator update (real, generated and whatever the defences add, in one 
 batch. Networks: :mod:`securegan.models.networks.dcgan`; losses: :mod:`securegan.models.gan.losses`.
 """
 
+import math
 from typing import Annotated, cast
 
 import torch
@@ -18,7 +19,7 @@ from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.losses import GANLoss, discriminator_loss, generator_loss
-from securegan.models.networks.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator, DiscriminatorOutput
+from securegan.models.networks.dcgan import BASE, SIZES, DCGANDiscriminator, DCGANGenerator, DiscriminatorOutput
 from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
@@ -49,12 +50,17 @@ class GAN(GenerativeModule):
         channels_last: bool = True,
     ) -> None:
         """Args: spec, seed: of the data and the run; class_weight: of the auxiliary class losses beside the adversarial
-        ones; lr_class: of what serves the class head alone; shared_blocks: of the discriminator that serve both heads;
-        ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
+        ones; lr_class: of what serves the class head alone, at first; shared_blocks: of the discriminator that serve
+        both heads; ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
         """
         super().__init__(spec, latent_dim=latent_dim, seed=seed)
         if spec.size not in SIZES:
             raise ConfigError(f"data.size={spec.size} is not allowed with model=gan: expected one of {list(SIZES)}.")
+        if shared_blocks > (spec.size // BASE).bit_length() - 1:
+            raise ConfigError(
+                f"model.shared_blocks={shared_blocks} is not allowed: a discriminator of {spec.size} pixels has "
+                f"{(spec.size // BASE).bit_length() - 1} blocks."
+            )
         self.loss_kind, self.class_weight = loss, class_weight
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
@@ -85,6 +91,14 @@ class GAN(GenerativeModule):
             groups.append({"params": own, "lr": lr_class})
         generator = Adam(self.generator.parameters(), lr=lr_generator, betas=self.betas)
         return [Adam(groups, lr=lr_discriminator, betas=self.betas), generator]
+
+    def on_train_epoch_start(self) -> None:
+        """The class head's own rate falls along a half cosine: at a constant one its robustness does not settle."""
+        super().on_train_epoch_start()
+        first = cast(list[Optimizer], self.optimizers())[0]
+        progress = self.trainer.current_epoch / max(1, self.trainer.max_epochs or 1)
+        for group in first.param_groups[1:]:
+            group["lr"] = self.rates[1] * 0.5 * (1 + math.cos(math.pi * progress))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         first, second = cast(list[Optimizer], self.optimizers())
