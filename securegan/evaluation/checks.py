@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Attack, random_perturbation, start_noise
+from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import LabelSurface, Surface

@@ -15,6 +15,7 @@ SMALL = [
     "data.max_images=400",
     "model.generator_width=8",
     "model.discriminator_width=8",
+    "model.class_width=8",
     "metrics.generated=64",
     "metrics.fidelity_references=32",
     "metrics.fidelity_epoch_images=32",

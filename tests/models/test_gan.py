@@ -15,7 +15,9 @@ def spec(size: int = 32, classes: int = 3, channels: int = 1) -> DataSpec:
 
 
 def small(size: int = 32, classes: int = 3, channels: int = 1, seed: int = 0) -> GAN:
-    return GAN(spec(size, classes, channels), seed, latent_dim=8, generator_width=4, discriminator_width=4)
+    return GAN(
+        spec(size, classes, channels), seed, latent_dim=8, generator_width=4, discriminator_width=4, class_width=4
+    )
 
 
 @pytest.mark.parametrize(("size", "classes", "channels"), [(32, 3, 1), (64, 0, 3), (128, 2, 3), (256, 2, 3)])

@@ -38,6 +38,7 @@ class GAN(GenerativeModule):
         latent_dim: PositiveInt = 64,
         generator_width: PositiveInt = 32,
         discriminator_width: PositiveInt = 32,
+        class_width: PositiveInt = 64,
         loss: GANLoss = "nonsaturating",
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
@@ -49,9 +50,28 @@ class GAN(GenerativeModule):
         ema_half_life: PositiveFloat = 2000.0,
         channels_last: bool = True,
     ) -> None:
-        """Args: spec, seed: of the data and the run; class_weight: of the auxiliary class losses beside the adversarial
-        ones; lr_class: of what serves the class head alone, at first; shared_blocks: of the discriminator that serve
-        both heads; ema_half_life: in images. Raises ConfigError for a size that is not a power of two from 32 to 256.
+        """Networks from ``seed``; see the defaults above.
+
+        Args:
+            spec: of the data.
+            seed: of the run.
+            latent_dim: of the standard normal prior.
+            generator_width: channels of the generator's outermost feature map, doubled inwards up to eight times.
+            discriminator_width: of the discriminator's, likewise.
+            class_width: of the blocks that serve the class head alone.
+            loss: of the game between the players.
+            class_weight: of the class losses of both players beside it.
+            lr_generator: of Adam.
+            lr_discriminator: of what serves the authenticity head, alone or not.
+            lr_class: of what serves the class head alone, at first.
+            shared_blocks: of the discriminator that serve both heads.
+            beta1: of Adam, for all.
+            beta2: likewise.
+            ema_half_life: of the averaged generator, in images.
+            channels_last: memory format of the networks.
+
+        Raises:
+            ConfigError: a size that is not a power of two from 32 to 256, or more shared blocks than there are.
         """
         super().__init__(spec, latent_dim=latent_dim, seed=seed)
         if spec.size not in SIZES:
@@ -67,7 +87,7 @@ class GAN(GenerativeModule):
             torch.manual_seed(seed_of(seed, "weights"))
             self.generator = DCGANGenerator(latent_dim, spec.num_classes, spec.channels, spec.size, generator_width)
             self.discriminator = DCGANDiscriminator(
-                spec.num_classes, spec.channels, spec.size, discriminator_width, shared_blocks
+                spec.num_classes, spec.channels, spec.size, discriminator_width, class_width, shared_blocks
             )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)

@@ -66,16 +66,19 @@ class DCGANDiscriminator(nn.Module):
     game against the generator pull a shared trunk apart, and both suffer.
     """
 
-    def __init__(self, num_classes: int, channels: int, size: int, width: int, shared_blocks: int) -> None:
+    def __init__(
+        self, num_classes: int, channels: int, size: int, width: int, class_width: int, shared_blocks: int
+    ) -> None:
         super().__init__()
         self.num_classes, self.shared_blocks = num_classes, shared_blocks
         widths = [channels, *level_widths(size, width)]
         self.blocks = nn.ModuleList(_block(before, after) for before, after in pairwise(widths))
         flat = widths[-1] * BASE * BASE
         self.authenticity = spectral_norm(nn.Linear(flat, 1))
-        own = list(pairwise(widths))[shared_blocks:] if num_classes else []
-        self.class_blocks = nn.ModuleList(_block(before, after) for before, after in own)
-        self.classes = nn.Linear(flat, num_classes) if num_classes else None
+        own = [*widths[: shared_blocks + 1], *level_widths(size, class_width)[shared_blocks:]]
+        pairs = list(pairwise(own))[shared_blocks:] if num_classes else []
+        self.class_blocks = nn.ModuleList(_block(before, after) for before, after in pairs)
+        self.classes = nn.Linear(own[-1] * BASE * BASE, num_classes) if num_classes else None
 
     def class_parameters(self) -> list[nn.Parameter]:
         """The parameters that serve the class head alone."""
