@@ -6,6 +6,7 @@ discriminator's update beside the clean ones. The generator may in turn be asked
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -96,32 +97,43 @@ class AdversarialTraining(Defense):
         """The ``batch`` hook: perturbed twins of a share of each origin's images."""
         if not self._strength:
             return
-        for part in list(context.inputs):
-            share = self._strength * self.shares[0 if part.real else 1]
-            n = round(share * len(part.images))
+        sources = []
+        for part in context.inputs:
+            n = round(self._strength * self.shares[0 if part.real else 1] * len(part.images))
             if n:
-                origin = "real" if part.real else "fake"
                 labels = None if part.labels is None else part.labels[:n]
-                images = self._perturb(context, part.images[:n], labels, part.real, origin)
                 weight = n / len(part.images)
-                context.inputs.append(
-                    Inputs(images, labels, part.real, self.authenticity_weight * weight, self.class_weight * weight)
+                sources.append(
+                    Inputs(
+                        part.images[:n],
+                        labels,
+                        part.real,
+                        self.authenticity_weight * weight,
+                        self.class_weight * weight,
+                    )
                 )
+        if not sources:
+            return
+        moved = self._perturb(context, sources).split([len(part.images) for part in sources])
+        for part, images in zip(sources, moved, strict=True):
+            context.inputs.append(replace(part, images=images))
 
-    def _perturb(self, context: StepContext, images: Tensor, labels: Tensor | None, real: bool, origin: str) -> Tensor:
-        """``steps`` of projected ascent from a random start on the weighted losses of both heads."""
+    def _perturb(self, context: StepContext, sources: Sequence[Inputs]) -> Tensor:
+        """All images of ``sources`` after projected ascent from a random start on the weighted losses of both heads."""
         module, eps = context.module, self.eps * self._strength
         alpha = 2.5 * eps / self.steps
-        source = generator(self.seed, "adversarial_training", origin, context.images_seen, context.rank)
+        images = torch.cat([part.images for part in sources]).detach()
+        real = torch.cat([torch.full((len(part.images),), part.real, device=images.device) for part in sources])
+        labels = None if sources[0].labels is None else torch.cat([part.labels for part in sources])  # type: ignore[misc]
+        source = generator(self.seed, "adversarial_training", context.images_seen, context.rank)
         noise = torch.rand(images.shape, generator=source).mul_(2).sub_(1).to(images.device)
         with shielded((module.discriminator,)):
-            ball = PixelSpace().ball(images.detach().clone(), eps, self.norm)
+            ball = PixelSpace().ball(images, eps, self.norm)
             x = ball.start(noise)
             for _ in range(self.steps):
                 x = x.detach().requires_grad_(True)
                 output = module.discriminate(x)
-                truth = torch.full_like(output.authenticity, real, dtype=torch.bool)
-                loss = self.authenticity_weight * discriminator_loss(output.authenticity, truth, "nonsaturating").sum()
+                loss = self.authenticity_weight * discriminator_loss(output.authenticity, real, "nonsaturating").sum()
                 if output.class_logits is not None and labels is not None:
                     loss = loss + self.class_weight * F.cross_entropy(output.class_logits, labels, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, x)

@@ -66,7 +66,7 @@ def test_the_inner_attack_raises_the_loss_more_than_noise_and_leaves_no_trace() 
     state = {name: value.clone() for name, value in module.state_dict().items()}
     labels = step.inputs[0].labels
     assert labels is not None
-    twins = defense._perturb(step, step.inputs[0].images, labels, True, "real")
+    twins = defense._perturb(step, step.inputs[:1])
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in state.items())
     assert all(p.grad is None and p.requires_grad for p in module.discriminator.parameters())
     module.eval()

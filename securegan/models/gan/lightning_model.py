@@ -38,7 +38,7 @@ class GAN(GenerativeModule):
         latent_dim: PositiveInt = 64,
         generator_width: PositiveInt = 32,
         discriminator_width: PositiveInt = 32,
-        class_width: PositiveInt = 64,
+        class_width: PositiveInt = 48,
         loss: GANLoss = "nonsaturating",
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
