@@ -1,0 +1,114 @@
+"""The evaluation of a module: denominators, real negatives, and no trace in training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from securegan.attacks.evasion.pgd import PGD
+from securegan.data.digits import Digits
+from securegan.detectors.mahalanobis.callback import Mahalanobis
+from securegan.errors import ConfigError
+from securegan.evaluation.detection import adversarial_figures
+from securegan.evaluation.evaluator import Evaluator
+from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.robustness import attack_surface
+from securegan.evaluation.sampling import image_chunks
+from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
+from securegan.judges.cache import load_or_train_judge
+from securegan.judges.judge import Judge
+from securegan.models.gan.lightning_model import GAN
+
+NARROW = {"generator_width": 4, "discriminator_width": 4, "class_width": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    made = Digits(tmp_path_factory.mktemp("cache"), 0, max_images=400)
+    made.prepare_data()
+    return made
+
+
+@pytest.fixture(scope="module")
+def judge(data: Digits) -> Judge:
+    return load_or_train_judge(data, data.cache_dir)
+
+
+@pytest.fixture
+def gan(data: Digits) -> GAN:
+    return GAN(data.spec, 0, latent_dim=8, **NARROW)
+
+
+def fitted(gan: GAN, data: Digits, **settings: object) -> Mahalanobis:
+    detector = Mahalanobis(**settings)  # type: ignore[arg-type]
+    detector.attach(gan)
+    detector.fit(gan, data)
+    return detector
+
+
+def test_measuring_leaves_the_module_and_the_global_generator_as_they_were(
+    gan: GAN, data: Digits, judge: Judge
+) -> None:
+    detector = fitted(gan, data)
+    gan.train()
+    small = {"generated": 32, "fidelity_references": 16, "fidelity_epoch_images": 8, "epoch_attack_images": 8}
+    evaluator = Evaluator(data, judge, [], PGD(0.1, steps=2, restarts=1), Protocol(**small), seed=0)  # type: ignore[arg-type]
+    state = {name: value.clone() for name, value in gan.state_dict().items()}
+    modes, random_state = [module.training for module in gan.modules()], torch.get_rng_state()
+    first = evaluator.measure(gan, "validate", [detector], final=False)
+    assert all(torch.equal(value, gan.state_dict()[name]) for name, value in state.items())
+    assert [module.training for module in gan.modules()] == modes
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in gan.discriminator.parameters())
+    again = evaluator.measure(gan, "validate", [detector], final=False)
+    assert first.metrics == again.metrics  # a function of seed and weights, not of what was measured before
+
+
+def test_the_threshold_keeps_the_stated_rate_on_the_calibration_split(gan: GAN, data: Digits) -> None:
+    detector = fitted(gan, data, false_positive_rate=0.1)
+    images = data.chunk("calibrate", 0, data.split_size("calibrate")).images
+    flagged = (detector.scores(gan, images) > detector.threshold).double().mean()
+    assert 0 < flagged <= 0.1
+
+
+def test_detection_on_authenticity_counts_real_images_alone(gan: GAN, data: Digits, judge: Judge) -> None:
+    detector = fitted(gan, data)
+    surface = build_surfaces(("authenticity",), gan, data, judge)["authenticity"]
+    chunks = list(inputs_of(surface, gan, data, "test", 20))
+    attacked = attack_surface(surface, PGD(0.1, steps=3, restarts=1), chunks, gan, seed=0, detector=detector)
+    assert int((attacked.reference == 1).sum()) == int((attacked.reference == 0).sum()) == 20
+    outcome = adversarial_figures(detector, attacked, "authenticity")
+    assert outcome.n["detection/false_positive_rate"] == 20
+    expected = detector.scores(gan, data.chunk("test", 0, 20).images).float().sort().values
+    assert torch.allclose(torch.tensor(outcome.arrays["distance_real"]).sort().values, expected, rtol=1e-4)
+
+
+def test_generated_images_do_not_depend_on_how_many_are_asked_for(gan: GAN) -> None:
+    few = torch.cat([images for _, images, _ in image_chunks(gan, 100, "samples")])
+    many = torch.cat([images for _, images, _ in image_chunks(gan, 200, "samples")])
+    assert torch.allclose(few, many[:100], atol=1e-6)
+
+
+def test_a_label_attack_on_unlabelled_data_is_refused_by_name(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number in range(40):
+        Image.effect_noise((32, 32), 50 + number).save(tmp_path / f"{number}.png")
+    from securegan.data.folder import Folder
+
+    flat = Folder(tmp_path / "cache", 0, path=str(tmp_path), batch_size=4)
+    gan = GAN(flat.spec, 0, latent_dim=8, **NARROW)
+    assert check_surfaces(None, gan) == ("authenticity", "latent")
+    with pytest.raises(ConfigError, match=r"attack\.surfaces=label.*unlabelled"):
+        check_surfaces(("label",), gan)
+
+
+def test_l2_needs_a_radius_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"attack\.eps"):
+        PGD(0.1, norm="l2")
+    assert PGD(0.1, norm="l2", eps=1.0).eps == 1.0
+
+
+def test_layers_that_are_not_there_are_refused_by_name(gan: GAN) -> None:
+    with pytest.raises(ConfigError, match=r"layers=\[9\]"):
+        Mahalanobis(layers=[9]).attach(gan)

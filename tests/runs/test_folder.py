@@ -1,0 +1,76 @@
+"""The run folder and its checkpoints under faults."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from securegan.errors import UserError
+from securegan.runs.atomic import write_atomically
+from securegan.runs.checkpoints import read_index, sha256, verified
+from securegan.runs.folder import RunFolder
+
+
+def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
+    config = OmegaConf.create({"seed": 0})
+    RunFolder.create(tmp_path, config).release()
+    (tmp_path / "steps.csv").write_text("of a run that ended before its first saved point")
+    RunFolder.create(tmp_path, config).release()
+    assert not (tmp_path / "steps.csv").exists()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "index.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds a run: continue it with ckpt="):
+        RunFolder.create(tmp_path, config)
+
+
+def test_rows_after_the_saved_point_are_dropped_and_none_is_doubled(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, OmegaConf.create({}))
+    for epoch in (1, 2, 3, 3):
+        folder.add_row({"epoch": epoch, "images_seen": epoch * 10, "split": "validate", "metrics": {"a/b": epoch / 2}})
+    again = RunFolder.open(tmp_path)
+    assert [row["epoch"] for row in again.rows] == [1, 2, 3]
+    again.prune(2)
+    assert [row["epoch"] for row in RunFolder.open(tmp_path).rows] == [1, 2]
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("content", ["{", '{"last": {"file": "x"}}', "[1]", '{"last": 3}'])
+def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(UserError, match=r"index\.json is damaged"):
+        read_index(tmp_path)
+
+
+def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "epoch-0001.ckpt"
+    file.write_bytes(b"weights")
+    entry = {"file": file.name, "epoch": 1, "sha256": sha256(file)}
+    (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
+    assert verified(tmp_path, "last")[0] == file
+    file.write_bytes(b"weighta")
+    with pytest.raises(UserError, match="damaged"):
+        verified(tmp_path, "last")
+    file.unlink()
+    with pytest.raises(UserError, match="missing"):
+        verified(tmp_path, "last")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def full(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        write_atomically(path, full)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", ["a: [1", "- 1\n"])
+def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml is damaged"):
+        RunFolder.open(tmp_path).config()
