@@ -55,6 +55,7 @@ class Study:
     folder: Path
     overrides: Sequence[str]
     seeds: Sequence[int] = (1, 2, 3, 4, 5)
+    headline: bool = False  # whether the project's README shows its main figures
 
     @property
     def command(self) -> str:
@@ -232,10 +233,6 @@ def _draw(path: Path, document: dict[str, Any]) -> None:
 
 
 def _fill_readme(study: Study, document: dict[str, Any]) -> None:
-    readme = study.folder / "README.md"
-    text = readme.read_text()
-    head, _, rest = text.partition("<!-- results -->")
-    _, _, tail = rest.partition("<!-- /results -->")
     seeds = document["rows"][0]["seeds"]
     parts = [targets(document), table(document)]
     parts.append(f"Seeds {', '.join(map(str, seeds))}; mean (smallest to largest seed). ")
@@ -250,5 +247,17 @@ def _fill_readme(study: Study, document: dict[str, Any]) -> None:
         f"Made by `{study.command}` in {minutes:.0f} minutes of runs, two at a time on one thread each, "
         f"on {machine['cores']} CPU cores ({machine['system']}), torch {document['versions']['torch']}."
     )
-    body = "\n\n".join(parts)
-    readme.write_text(f"{head}<!-- results -->\n{body}\n<!-- /results -->{tail}")
+    _fill(study.folder / "README.md", "results", "\n\n".join(parts))
+    if study.headline:
+        about = f"From `{study.command}`, seeds {', '.join(map(str, seeds))}, test split:"
+        _fill(study.folder.parents[1] / "README.md", "main figures", f"{about}\n\n{targets(document)}")
+
+
+def _fill(readme: Path, mark: str, body: str) -> None:
+    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    head, opening, rest = readme.read_text().partition(f"<!-- {mark} -->")
+    _, closing, tail = rest.partition(f"<!-- /{mark} -->")
+    if not (opening and closing):
+        raise SystemExit(f"{readme} has no marks <!-- {mark} --> and <!-- /{mark} -->.")
+    text = f"{head}{opening}\n{body}\n{closing}{tail}"
+    write_atomically(readme, lambda temporary: temporary.write_text(text))

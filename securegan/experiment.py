@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -114,7 +115,7 @@ class Experiment:
         for logger in self.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_epoch(row)
-                logger.log_images("samples", torch.from_numpy(outcome.examples["samples"]), row["images_seen"])
+                logger.log_images("samples", sample_grid(outcome.examples["samples"]), row["images_seen"])
                 for key, values in outcome.arrays.items():
                     if values.ndim:
                         logger.log_histogram(key, values, row["images_seen"])
@@ -235,6 +236,14 @@ class Experiment:
             if isinstance(logger, WandbLogger):
                 logger.finish()  # inside the job: a sweep's next job must not write into this run
         self.folder.release()
+
+
+def sample_grid(images: np.ndarray) -> torch.Tensor:
+    """Square numbers of images ``(k * k, C, H, W)`` as one picture ``(C, k H, k W)``."""
+    k = round(len(images) ** 0.5)
+    _, channels, height, width = images.shape
+    tiled = torch.from_numpy(images).view(k, k, channels, height, width).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(channels, k * height, k * width)
 
 
 def options(group: DictConfig | None) -> list[DictConfig]:

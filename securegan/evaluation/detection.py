@@ -19,7 +19,6 @@ from securegan.evaluation.sampling import image_chunks
 from securegan.judges.judge import Judge
 from securegan.metrics.detection import detection_figures, tpr_at_fpr
 from securegan.metrics.distributed import gather_rows
-from securegan.metrics.robustness import wilson
 from securegan.models.base import GenerativeModule
 
 
@@ -33,8 +32,8 @@ def adversarial_figures(detector: Detector, attacked: Attacked, surface: str) ->
     real = attacked.reference == 1 if surface == "authenticity" else torch.ones_like(attacked.success)
     clean, noise = attacked.scores["clean"][real], attacked.scores["noise"][real]
     positives = attacked.scores["adversarial"][attacked.success & real]
-    _share(outcome, "detection/false_positive_rate", clean > threshold)
-    _share(outcome, "detection/tpr_random_noise", noise > threshold)
+    outcome.share("detection/false_positive_rate", clean > threshold)
+    outcome.share("detection/tpr_random_noise", noise > threshold)
     outcome.arrays = {
         "distance_real": clean.float().numpy(),
         "distance_noise": noise.float().numpy(),
@@ -63,7 +62,7 @@ def generated_figures(detector: Detector, module: GenerativeModule, total: int) 
     outcome = Outcome(arrays={"distance_generated": gathered.float().numpy()})
     outcome.arrays["threshold"] = np.asarray(detector.threshold, dtype=np.float32)
     outcome.metrics["detection/threshold"] = detector.threshold
-    _share(outcome, "detection/pass_rate_generated", gathered <= detector.threshold)
+    outcome.share("detection/pass_rate_generated", gathered <= detector.threshold)
     names = [module.spec.class_names[int(k)] if int(k) >= 0 else "" for k in labels]
     outcome.flagged = {
         "detector": detector.name,
@@ -101,11 +100,5 @@ class JudgeDetector:
         outcome, passed = Outcome(), [torch.zeros(0, dtype=torch.bool)]
         for _, images, _ in image_chunks(module, total, "samples"):
             passed.append((self.model(pool(self._features(images))) <= self.model.threshold).cpu())
-        _share(outcome, "detection/pass_rate_generated_judge", gather_rows(torch.cat(passed)))
+        outcome.share("detection/pass_rate_generated_judge", gather_rows(torch.cat(passed)))
         return outcome
-
-
-def _share(outcome: Outcome, key: str, mask: Tensor) -> None:
-    n, k = len(mask), int(mask.sum())
-    if n:
-        outcome.metrics[key], outcome.n[key], outcome.interval[key] = k / n, n, wilson(k, n)

@@ -1,10 +1,11 @@
 """One evaluation of a module: quality, every surface under attack, detection, and at the end the masking checks."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import Surface, SurfaceName
@@ -19,9 +20,7 @@ from securegan.evaluation.robustness import Attacked, attack_surface, robustness
 from securegan.evaluation.sampling import generated, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.judge import Judge
-from securegan.metrics.distributed import gather_rows
 from securegan.metrics.quality import FeatureExtractor
-from securegan.metrics.ssim import fidelity
 from securegan.models.base import GenerativeModule
 
 SAMPLES = 64
@@ -108,18 +107,17 @@ class Evaluator:
         self, module: GenerativeModule, attack: PGD, surface: Surface, outcome: Outcome, *, final: bool
     ) -> None:
         """Fidelity of the same outputs under the latent attack (one restart, one objective: no worst case)."""
-        references, labels = self.quality.references(module.device)
         total = self.protocol.generated if final else 1 + self.protocol.fidelity_epoch_images // 4
         lighter = copy.copy(attack)
         lighter.restarts, lighter.objectives, lighter.early_drop = 1, ("margin",), False
-        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
-        for key, z, y in latent_chunks(module, total, "samples", in_shell=True):
-            reference = torch.zeros(len(z), dtype=torch.int64, device=z.device) if y is None else y
-            moved = lighter(surface, z, reference, purpose=(self.seed, "latent-fidelity"), keys=key).adversarial
-            images = generated(module, moved, y)
-            values.append(fidelity(images, references, y, labels).cpu())
-            keys.append(key)
-        attacked = gather_rows(torch.cat(values), torch.cat(keys))
+
+        def moved() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+            for key, z, y in latent_chunks(module, total, "samples", in_shell=True):
+                reference = torch.zeros(len(z), dtype=torch.int64, device=z.device) if y is None else y
+                result = lighter(surface, z, reference, purpose=(self.seed, "latent-fidelity"), keys=key)
+                yield key, generated(module, result.adversarial, y), y
+
+        attacked = self.quality.fidelity_of(module, moved())
         outcome.arrays["fidelity_latent_attack"] = attacked.numpy()
         outcome.metrics["quality/fidelity_latent_attack"] = float(attacked.nanmean())
         outcome.n["quality/fidelity_latent_attack"] = len(attacked)

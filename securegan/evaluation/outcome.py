@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from securegan.metrics.figures import FigureSet
 from securegan.metrics.masking import Check
+from securegan.metrics.robustness import wilson
 
 
 @dataclass
@@ -29,6 +31,12 @@ class Outcome:
             getattr(self, name).update(getattr(other, name))
         self.checks.extend(other.checks)
         self.notes.extend(other.notes)
+
+    def share(self, key: str, wins: Tensor, among: Tensor | None = None) -> None:
+        """Add the share of ``wins (N,)`` among ``among (N,)`` (all where not given) with n and interval, if n > 0."""
+        n, k = len(wins) if among is None else int(among.sum()), int(wins.sum())
+        if n:
+            self.metrics[key], self.n[key], self.interval[key] = k / n, n, wilson(k, n)
 
     def add(self, figures: FigureSet) -> None:
         """Add figures computed by ``metrics/``."""

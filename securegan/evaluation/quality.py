@@ -3,7 +3,7 @@
 Real statistics are of the split that is evaluated; the floor is the FID between two halves of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -90,26 +90,30 @@ class Quality:
         batch = self.data.chunk("validate", 0, n)
         return batch.images.to(device), batch.labels.to(device) if self.data.spec.num_classes else None
 
+    def fidelity_of(self, module: GenerativeModule, images: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+        """``(N,)`` fidelity of this rank's ``(keys, images, labels or None)``, gathered in the order of the keys."""
+        references, reference_labels = self.references(module.device)
+        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
+        for key, chunk, labels in images:
+            values.append(fidelity(chunk, references, labels, reference_labels).cpu())
+            keys.append(key)
+        return gather_rows(torch.cat(values), torch.cat(keys))
+
     def fidelity(self, module: GenerativeModule, *, final: bool) -> Outcome:
         """Highest SSIM of outputs to held-out real images, beside the figure of other real images."""
         outcome = Outcome()
-        references, labels = self.references(module.device)
+        references, _ = self.references(module.device)
         outcome.protocol["fidelity"] = {"references": len(references), "of": "validate", "other_real_of": "calibrate"}
         total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
-        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
-        for key, images, y in image_chunks(module, total, "samples"):
-            values.append(fidelity(images, references, y, labels).cpu())
-            keys.append(key)
-        clean = gather_rows(torch.cat(values), torch.cat(keys))
+        clean = self.fidelity_of(module, image_chunks(module, total, "samples"))
         outcome.arrays["fidelity_clean"] = clean.numpy()
         outcome.metrics["quality/fidelity"] = float(clean.nanmean())
         outcome.n["quality/fidelity"] = len(clean)
-        values, keys = [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
-        for _, batch in chunks(self.data, "calibrate", 256 if not final else 1000):
-            own = batch.labels.to(module.device) if labels is not None else None
-            values.append(fidelity(batch.images.to(module.device), references, own, labels).cpu())
-            keys.append(batch.index)
-        real = gather_rows(torch.cat(values), torch.cat(keys))
+        others = (
+            (batch.index, batch.images.to(module.device), batch.labels.to(module.device))
+            for _, batch in chunks(self.data, "calibrate", 1000 if final else 256)
+        )
+        real = self.fidelity_of(module, others)
         outcome.arrays["fidelity_real"] = real.numpy()
         outcome.metrics["quality/fidelity_real"], outcome.n["quality/fidelity_real"] = float(real.nanmean()), len(real)
         return outcome

@@ -14,7 +14,7 @@ from securegan.detectors.base import Detector
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.surfaces import Inputs
 from securegan.metrics.distributed import gather_rows
-from securegan.metrics.robustness import AttackTally, wilson
+from securegan.metrics.robustness import AttackTally
 from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
@@ -120,20 +120,14 @@ def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | N
     tally = AttackTally().update(attacked.clean_right, attacked.success, attacked.valid, flagged)
     outcome.add(tally.figures(surface.name))
     right, lost_to_noise = attacked.clean_right, attacked.clean_right & attacked.random_wrong
-    _share(outcome, f"robustness/random_success_{surface.name}", lost_to_noise, right)
+    outcome.share(f"robustness/random_success_{surface.name}", lost_to_noise, right)
     if surface.name == "authenticity":  # the two directions apart: calling real fake, and passing a fake as real
         for name, value in (("real_to_fake", 1), ("fake_to_real", 0)):
             side = right & (attacked.reference == value)
-            _share(outcome, f"robustness/attack_success_authenticity_{name}", attacked.success & side, side)
+            outcome.share(f"robustness/attack_success_authenticity_{name}", attacked.success & side, side)
     if attacked.success.any():
         outcome.metrics[f"robustness/median_distance_{surface.name}"] = float(
             attacked.distance[attacked.success].median()
         )
     outcome.metrics[f"robustness/mean_queries_{surface.name}"] = float(attacked.queries.double().mean())
     return outcome
-
-
-def _share(outcome: Outcome, key: str, wins: Tensor, among: Tensor) -> None:
-    n, k = int(among.sum()), int(wins.sum())
-    if n:
-        outcome.metrics[key], outcome.n[key], outcome.interval[key] = k / n, n, wilson(k, n)

@@ -87,6 +87,10 @@ _DETECTION = {
     "tpr_at_5fpr": Entry(
         "Caught at 5 % false alarms", "Successful attacks flagged where 5 % of clean images are.", "rate"
     ),
+    "tpr_at_5fpr_random_noise": Entry(
+        "Random noise caught at 5 % false alarms", "The same for random noise of the attack's size.", "rate"
+    ),
+    "positive_share": Entry("Share of attacks", "Attacked images among those that detection was measured on.", "rate"),
     "accuracy": Entry("Detection accuracy", "Clean and attacked images told apart at the threshold.", "rate"),
     "precision": Entry("Precision", "Of the flagged images, the share that was attacked.", "rate"),
     "recall": Entry("Recall", "Of the successful attacks, the share flagged at the threshold.", "rate"),

@@ -17,7 +17,7 @@ _CORE = {
 _ROBUSTNESS = ("clean_accuracy", "attack_success", "random_success", "robust_accuracy", "system_attack_success")
 _MINOR = re.compile(
     r"robustness/(violations_|median_distance_|mean_queries_)|_(real_to_fake|fake_to_real)$"
-    r"|detection/(aupr|precision|f1|threshold)$"
+    r"|detection/(aupr|precision|f1|threshold|positive_share|tpr_at_5fpr_random_noise)$"
 )
 
 

@@ -29,7 +29,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(finished: Path) -> None:
     low, high = results["test"]["interval"]["robustness/attack_success_label"]
     assert low <= metrics["robustness/attack_success_label"] <= high
     assert metrics["robustness/violations_label"] == 0
-    assert {check["surface"] for check in results["checks"]} == {"label", "authenticity"}
+    assert {check["surface"] for check in results["checks"]} == {"label", "authenticity", "latent"}
     arrays = np.load(finished / "arrays.npz")
     assert arrays["fidelity_clean"].shape == arrays["fidelity_latent_attack"].shape == (64,)
     assert arrays["distance_generated"].shape == (64,)
