@@ -59,7 +59,8 @@ class Study:
 
     @property
     def command(self) -> str:
-        return f"python experiments/{self.folder.name}/run.py"
+        """With the arguments it was given."""
+        return " ".join([f"python experiments/{self.folder.name}/run.py", *sys.argv[1:]])
 
 
 def run_study(study: Study) -> None:
@@ -71,21 +72,26 @@ def run_study(study: Study) -> None:
     chosen = parser.parse_args()
     base = Path("runs/experiments") / study.folder.name
     jobs = [(arm, seed) for seed in chosen.seeds for arm in ARMS]
+    overrides = [*study.overrides, *chosen.overrides]
+    for arm, seed in jobs:  # before any run starts, and in this thread: Hydra composes one configuration at a time
+        _refuse_another_config(base / f"{arm}-seed{seed}", _settings(arm, seed, overrides))
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        list(pool.map(lambda job: _run(base, *job, [*study.overrides, *chosen.overrides]), jobs))
+        list(pool.map(lambda job: _run(base, *job, overrides), jobs))
     _write(study, base, chosen.seeds)
+
+
+def _settings(arm: str, seed: int, overrides: Sequence[str]) -> list[str]:
+    own = ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
+    return [*own, *overrides]
 
 
 def _run(base: Path, arm: str, seed: int, overrides: Sequence[str]) -> None:
     folder = base / f"{arm}-seed{seed}"
-    settings = ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
-    settings += overrides
-    if (folder / "config.yaml").is_file():
-        _refuse_another_config(folder, settings)
     if (folder / "report.html").is_file():
         return
     continued = (folder / "checkpoints" / "index.json").is_file()
-    settings = [f"ckpt={folder}"] if continued else [*settings, f"hydra.run.dir={folder}"]
+    start_anew = [*_settings(arm, seed, overrides), f"hydra.run.dir={folder}"]
+    settings = [f"ckpt={folder}"] if continued else start_anew
     command = [sys.executable, "-m", "securegan.run", *settings]
     folder.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -98,6 +104,8 @@ def _run(base: Path, arm: str, seed: int, overrides: Sequence[str]) -> None:
 
 def _refuse_another_config(folder: Path, settings: Sequence[str]) -> None:
     """A run made under other settings must not enter the results."""
+    if not (folder / "config.yaml").is_file():
+        return
     (wanted,) = compose_checked(settings)
     found = OmegaConf.load(folder / "config.yaml")
     plain = [OmegaConf.to_container(config, resolve=True) for config in (wanted, found)]
