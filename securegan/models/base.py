@@ -84,20 +84,19 @@ class GenerativeModule(pl.LightningModule):
                 total = total + term
         return total
 
-    def gated(self, player: str, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The batch's images and labels that every ``gate`` of ``player`` lets pass."""
-        images = batch.images
-        labels = batch.labels if self.spec.num_classes else None
+    def passing(self, player: str, images: Tensor, labels: Tensor | None) -> Tensor:
+        """``(N,)`` mask of the images that every ``gate`` of ``player`` lets pass; one at least, which an update needs.
+
+        The share withheld is logged by every rank at every step: the epoch's mean is reduced over ranks.
+        """
         keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
         for gate in self.ports[player].gate:
             keep &= gate(images, labels)
-        if self.ports[player].gate:  # logged by every rank at every step: the epoch's mean is reduced over ranks
-            self.log_dict_step({"train/gated_share": (~keep).float().mean()})
-        if not keep.all():
-            if not keep.any():  # an update needs an image; a gate that withholds all is visible in the figure above
-                keep[0] = True
-            images, labels = images[keep], None if labels is None else labels[keep]
-        return images, labels
+        if self.ports[player].gate:
+            self.log_dict_step({f"train/gated_share_{player}": (~keep).float().mean()})
+        if not keep.any():
+            keep[0] = True
+        return keep
 
     def count(self, images: int) -> None:
         """Add ``images`` (of all ranks) to the images seen."""

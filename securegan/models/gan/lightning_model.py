@@ -123,23 +123,25 @@ class GAN(GenerativeModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         first, second = cast(list[Optimizer], self.optimizers())
         batch = self.augmented(batch)
-        images, labels = self.gated("discriminator", batch)
-        z, y = self.latents(len(batch.images), "train", self.seen, self.global_rank)
-        fakes = self.generator(z, y)
-        losses = {
-            "train/loss_discriminator": self._discriminator_step(first, images, labels, fakes.detach(), y),
-            "train/loss_generator": self._generator_step(second, fakes, y),
-        }
-        n = len(batch.images) * self.trainer.world_size
+        images, labels = batch.images, batch.labels if self.spec.num_classes else None
+        keep = self.passing("discriminator", images, labels)
+        z, y = self.latents(len(images), "train", self.seen, self.global_rank)
+        context = self.context("generator", [])
+        with self.around(context):  # the generator's forward serves both updates
+            fakes = self.generator(z, y)
+            real = Inputs(images[keep], None if labels is None else labels[keep], real=True)
+            losses = {"train/loss_discriminator": self._discriminator_step(first, real, fakes.detach(), y)}
+            passed = self.passing("generator", fakes.detach(), y)
+            context.inputs = [Inputs(fakes[passed], None if y is None else y[passed], real=True)]
+            losses["train/loss_generator"] = self._generator_step(second, context)
+        n = len(images) * self.trainer.world_size
         self.count(n)
         self.ema.update(self.generator, n, self.seen)
         self.log_dict_step(losses)
 
-    def _discriminator_step(
-        self, optimizer: Optimizer, real: Tensor, labels: Tensor | None, fakes: Tensor, y: Tensor | None
-    ) -> Tensor:
+    def _discriminator_step(self, optimizer: Optimizer, real: Inputs, fakes: Tensor, y: Tensor | None) -> Tensor:
         generated = Inputs(fakes, y, real=False, class_weight=0.0)  # early samples would teach wrong classes
-        context = self.context("discriminator", [Inputs(real, labels, real=True), generated])
+        context = self.context("discriminator", [real, generated])
         for hook in self.ports["discriminator"].batch:
             hook(context)
         with self.around(context):
@@ -168,21 +170,21 @@ class GAN(GenerativeModule):
                 total = total + weight * F.cross_entropy(class_logits, part.labels)
         return total
 
-    def _generator_step(self, optimizer: Optimizer, fakes: Tensor, y: Tensor | None) -> Tensor:
-        context = self.context("generator", [Inputs(fakes, y, real=True)])
+    def _generator_step(self, optimizer: Optimizer, context: StepContext) -> Tensor:
+        """One update within the context's ``around`` hooks, which the caller has entered."""
         for hook in self.ports["generator"].batch:
             hook(context)
+        labels = [part.labels for part in context.inputs if part.labels is not None]
         self.discriminator.requires_grad_(False)
         try:
-            with self.around(context):
-                context.output = self.discriminate(context.images)
-                loss = generator_loss(context.output.authenticity, self.loss_kind).mean()
-                if context.output.class_logits is not None and y is not None:
-                    loss = loss + self.class_weight * F.cross_entropy(context.output.class_logits, y)
-                loss = loss + self.extra_loss(context)
-                optimizer.zero_grad()
-                self.manual_backward(loss)
-                optimizer.step()
+            context.output = self.discriminate(context.images)
+            loss = generator_loss(context.output.authenticity, self.loss_kind).mean()
+            if context.output.class_logits is not None and labels:
+                loss = loss + self.class_weight * F.cross_entropy(context.output.class_logits, torch.cat(labels))
+            loss = loss + self.extra_loss(context)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
         finally:
             self.discriminator.requires_grad_(True)
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
