@@ -1,7 +1,5 @@
 """What every defence callback tells the rest of a run."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 
 from securegan.errors import ConfigError
@@ -34,6 +32,3 @@ class Defense(pl.Callback):
             raise ConfigError(f"defense={self.name} needs one of SecureGAN's models, not {type(pl_module).__name__}.")
         self.attach(pl_module, trainer)
         self._attached = True
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
