@@ -4,7 +4,7 @@ The constructor's keyword-only parameters are the configuration group ``data``; 
 it is prepared (:meth:`ImageDataModule.load`) and what its usual pixel radius is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -29,6 +29,7 @@ from securegan.randomness import generator
 
 Poison = Callable[[Batch], Batch]
 Share = Annotated[float, Gt(0), Lt(1)]
+CHUNK = 128  # images read at once for figures
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -163,6 +164,13 @@ class ImageDataModule(pl.LightningDataModule):
         members, prepared = self._members(split), self._ready()
         return read_batch(prepared.records, prepared.labels, members[start:stop])
 
+    def chunks(self, split: str, limit: int | None = None) -> Iterator[tuple[int, Batch]]:
+        """This rank's ``(number, chunk)`` of the first ``limit`` images; together the ranks see every image once."""
+        total = self.split_size(split) if limit is None else min(limit, self.split_size(split))
+        rank, world_size = _place()
+        for number in range(rank, -(-total // CHUNK), world_size):
+            yield number, self.chunk(split, number * CHUNK, min((number + 1) * CHUNK, total))
+
     def _members(self, split: str) -> NDArray[np.int64]:
         if split not in SPLITS:
             raise ValueError(f"there is no split '{split}': expected one of {', '.join(SPLITS)}")
@@ -175,7 +183,7 @@ class ImageDataModule(pl.LightningDataModule):
         The trainer must run with ``use_distributed_sampler=False``. Raises ConfigError where the batch does not fit.
         """
         prepared, members = self._ready(), self._members("train")
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+        rank, world_size = _place()
         sampler = GlobalBatchSampler(len(members), self.batch_size, self.seed, rank=rank, world_size=world_size)
         sampler.set_epoch(self._epoch)
         self._sampler = sampler
@@ -232,5 +240,6 @@ def _as_read(batch: Any) -> Batch:
     return batch
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
+def _place() -> tuple[int, int]:
+    """This process' rank, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)

@@ -39,7 +39,7 @@ class AdversarialTraining(Defense):
         eps: Radius | None = None,
         eps_factor: PositiveFloat = 1.5,
         norm: Norm = "linf",
-        steps: PositiveInt = 3,
+        steps: PositiveInt = 2,
         warmup_epochs: NonNegativeInt = 1,
         ramp_epochs: NonNegativeInt = 3,
         settle_epochs: NonNegativeInt = 8,

@@ -4,25 +4,33 @@ Real statistics are of the split that is evaluated; the floor is the FID between
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from securegan.data.module import ImageDataModule
-from securegan.detectors.mahalanobis.fitting import chunks
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.sampling import image_chunks
 from securegan.judges.judge import Judge
 from securegan.metrics.distributed import gather_rows
-from securegan.metrics.diversity import diversity
-from securegan.metrics.moments import Moments
+from securegan.metrics.diversity import diversity, repeats
+from securegan.metrics.moments import ClassMoments, Moments
 from securegan.metrics.quality import FeatureExtractor, InceptionScore, frechet_distance, real_vs_real_floor
 from securegan.metrics.robustness import wilson
 from securegan.metrics.ssim import fidelity
 from securegan.models.base import GenerativeModule
 
 FLOOR_CHUNKS = 16  # chunks of real features from which the floor is taken
+
+
+class RealStatistics(NamedTuple):
+    """Of one split in one extractor's features."""
+
+    moments: Moments
+    within: ClassMoments  # the judge's alone, of labelled data; otherwise of no classes
+    floor: float  # Frechet distance between two halves
 
 
 class Quality:
@@ -32,7 +40,9 @@ class Quality:
         self, data: ImageDataModule, judge: Judge, extractors: Sequence[FeatureExtractor], protocol: Protocol, seed: int
     ) -> None:
         self.data, self.judge, self.extractors, self.protocol, self.seed = data, judge, extractors, protocol, seed
-        self._real: dict[tuple[str, str], tuple[Moments, float]] = {}
+        self._real: dict[tuple[str, str], RealStatistics] = {}
+        labelled = judge.task == "labels" and data.spec.num_classes > 0
+        self._read_classes = data.spec.num_classes if labelled else 0
 
     def measure(self, module: GenerativeModule, split: str, *, final: bool) -> Outcome:
         """FID, IS, fidelity, the judge's reading of the class asked for, and diversity; all ranks take part."""
@@ -42,15 +52,18 @@ class Quality:
         fakes = {e.key: Moments(e.feature_dim) for e in self.extractors}
         scores = {e.key: InceptionScore(e.num_logits) for e in self.extractors}
         read: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
+        within = ClassMoments(self._read_classes, self.judge.feature_dim)
         for _, images, y in image_chunks(module, total, "samples"):
             for extractor in self.extractors:
                 features, logits = extractor.extract(images)
                 fakes[extractor.key].update(features)
                 scores[extractor.key].update(logits)
-                if extractor.key == "judge" and y is not None and self.judge.task == "labels":
+                if extractor.key == "judge" and self._read_classes and y is not None:
+                    within.update(features, y)
                     read.append((logits.argmax(1) == y).cpu())
         for extractor in self.extractors:
-            real, floor = self._real_statistics(extractor, split, module.device)
+            statistics = self._real_statistics(extractor, split, module.device)
+            real, floor = statistics.moments, statistics.floor
             key, fake = extractor.key, fakes[extractor.key].reduce()
             outcome.metrics[f"quality/fid_{key}"] = frechet_distance(real, fake)
             outcome.metrics[f"quality/is_{key}"] = scores[key].reduce().compute()
@@ -58,6 +71,8 @@ class Quality:
             details.update({f"floor_fid_{key}": floor, f"digest_{key}": extractor.digest, "n_real": real.n})
             if key == "judge":
                 outcome.metrics["quality/diversity"] = diversity(fake, real)
+                if self._read_classes and repeats(statistics.within) and repeats(seen := within.reduce()):
+                    outcome.metrics["quality/diversity_within_classes"] = diversity(seen, statistics.within)
         reads = gather_rows(torch.cat(read))
         if len(reads):
             key = "quality/class_accuracy_judge"
@@ -66,22 +81,24 @@ class Quality:
         outcome.merge(self.fidelity(module, final=final))
         return outcome
 
-    def _real_statistics(self, extractor: FeatureExtractor, split: str, device: torch.device) -> tuple[Moments, float]:
+    def _real_statistics(self, extractor: FeatureExtractor, split: str, device: torch.device) -> RealStatistics:
         """Moments of the split's real images, and the floor from some 2,000 of them."""
         if (extractor.key, split) not in self._real:
             dim = extractor.feature_dim
             moments = Moments(dim)
+            within = ClassMoments(self._read_classes if extractor.key == "judge" else 0, dim)
             kept, keys = [torch.zeros(0, dim)], [torch.zeros(0, dtype=torch.int64)]
-            for number, batch in chunks(self.data, split):
+            for number, batch in self.data.chunks(split):
                 features = extractor.extract(batch.images.to(device))[0].cpu()
                 moments.update(features)
+                if within.num_classes:
+                    within.update(features, batch.labels)
                 if number < FLOOR_CHUNKS:
                     kept.append(features)
                     keys.append(batch.index)
             sample = gather_rows(torch.cat(kept), torch.cat(keys))
-            reduced = moments.reduce()
             floor = real_vs_real_floor(sample, split) if len(sample) >= 4 else float("nan")
-            self._real[extractor.key, split] = reduced, floor
+            self._real[extractor.key, split] = RealStatistics(moments.reduce(), within.reduce(), floor)
         return self._real[extractor.key, split]
 
     def references(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -111,7 +128,7 @@ class Quality:
         outcome.n["quality/fidelity"] = len(clean)
         others = (
             (batch.index, batch.images.to(module.device), batch.labels.to(module.device))
-            for _, batch in chunks(self.data, "calibrate", 1000 if final else 256)
+            for _, batch in self.data.chunks("calibrate", 1000 if final else 256)
         )
         real = self.fidelity_of(module, others)
         outcome.arrays["fidelity_real"] = real.numpy()

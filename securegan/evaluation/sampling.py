@@ -43,4 +43,4 @@ def image_chunks(module: GenerativeModule, total: int, purpose: str) -> Iterator
 def authenticity(module: GenerativeModule, images: Tensor) -> Tensor:
     """``(N,)`` authenticity logits of images, likewise."""
     with shielded(module.victims()), torch.no_grad():
-        return module.discriminate(images).authenticity
+        return module.authenticity_logits(images)

@@ -15,7 +15,6 @@ from securegan.attacks.surfaces import (
     SurfaceName,
 )
 from securegan.data.module import ImageDataModule
-from securegan.detectors.mahalanobis.fitting import chunks
 from securegan.errors import ConfigError, near_match
 from securegan.evaluation.sampling import authenticity, generated, image_chunks, latent_chunks
 from securegan.judges.judge import Judge
@@ -59,21 +58,13 @@ def build_surfaces(
     for name in names:
         if name == "label":
             classes = module.spec.class_names
-            made[name] = LabelSurface(lambda x: _classes(module, x), (module.discriminator,), classes)
+            made[name] = LabelSurface(module.class_logits, (module.discriminator,), classes)
         elif name == "authenticity":
             threshold = authenticity_threshold(module, data)
-            made[name] = AuthenticitySurface(
-                lambda x: module.discriminate(x).authenticity, threshold, (module.discriminator,)
-            )
+            made[name] = AuthenticitySurface(module.authenticity_logits, threshold, (module.discriminator,))
         else:
             made[name] = _latent_surface(module, judge)
     return made
-
-
-def _classes(module: GenerativeModule, x: Tensor) -> Tensor:
-    logits = module.discriminate(x).class_logits
-    assert logits is not None
-    return logits
 
 
 def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
@@ -92,7 +83,7 @@ def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
 def authenticity_threshold(module: GenerativeModule, data: ImageDataModule) -> float:
     """The equal-error threshold between the calibration split and as many generated images."""
     real = [torch.zeros(0, device=module.device)]
-    for _, batch in chunks(data, "calibrate"):
+    for _, batch in data.chunks("calibrate"):
         real.append(authenticity(module, batch.images.to(module.device)))
     fake = [torch.zeros(0, device=module.device)]
     for _, images, _ in image_chunks(module, data.split_size("calibrate"), "authenticity-threshold"):
@@ -113,7 +104,7 @@ def inputs_of(
         for keys, z, y in latent_chunks(module, limit, f"latent-{split}", in_shell=True):
             yield Inputs(keys, z, torch.zeros(len(z), dtype=torch.int64, device=device) if y is None else y)
         return
-    for number, batch in chunks(data, split, limit):
+    for number, batch in data.chunks(split, limit):
         keys = batch.index
         x = batch.images.to(device)
         real = torch.ones(len(x), dtype=torch.int64, device=device)

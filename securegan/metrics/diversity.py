@@ -32,3 +32,8 @@ def diversity(samples: Moments | ClassMoments, real: Moments | ClassMoments) -> 
     if base == 0:
         raise UserError("diversity is relative to real images, and all real images have the same features.")
     return spread(samples) / base
+
+
+def repeats(moments: ClassMoments) -> bool:
+    """Whether any class has more than one row, without which there is no spread within classes."""
+    return moments.n > int((moments.counts > 0).sum())

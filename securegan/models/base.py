@@ -52,6 +52,14 @@ class GenerativeModule(pl.LightningModule):
         """Both heads and the intermediate features of ``images (N, C, H, W)`` in ``[0, 1]``."""
         raise NotImplementedError
 
+    def authenticity_logits(self, images: Tensor) -> Tensor:
+        """``(N,)``: that head of :meth:`discriminate` alone, at less cost."""
+        raise NotImplementedError
+
+    def class_logits(self, images: Tensor) -> Tensor:
+        """``(N, K)``, likewise; labelled data only."""
+        raise NotImplementedError
+
     def victims(self) -> tuple[nn.Module, ...]:
         """The networks that an attack may touch and must leave as it found them."""
         raise NotImplementedError

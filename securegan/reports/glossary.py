@@ -53,6 +53,9 @@ _QUALITY = {
     "diversity": Entry(
         "Diversity", "Spread of the outputs in the judge's features against that of real images (1 is equal)."
     ),
+    "diversity_within_classes": Entry(
+        "Diversity within classes", "The same among outputs of one class: near 0, the generator has one image for each."
+    ),
 }
 
 _ROBUSTNESS = {

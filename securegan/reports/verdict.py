@@ -8,6 +8,7 @@ from securegan.reports.protocol import floor
 from securegan.reports.results import RunResults
 
 LOW_ACCURACY = 0.7  # below it, a model has so little to lose that attack success says little
+COLLAPSED = 0.5  # outputs no more than this share as varied as real images are repetitions of few
 SIMILAR = 0.5  # random noise reaching this share of an attack's success explains it largely
 
 _RIGHT = {
@@ -99,6 +100,7 @@ def _alarms(results: RunResults) -> list[str]:
             f"Clean accuracy is low ({written(clean, 'rate')}): a model that is often wrong without any attack has "
             "little to lose, and its attack success says little."
         )
+    alarms += _collapse(results)
     undefined = [key for key in results.headline.metrics if results.headline.value(key) is None]
     if undefined:
         names = ", ".join(describe(key).full_label for key in undefined)
@@ -108,6 +110,18 @@ def _alarms(results: RunResults) -> list[str]:
             surface = key.removeprefix("robustness/violations_")
             alarms.append(f"{value:,.0f} attack results on {surface} left their bounds; they count as failed attacks.")
     return alarms
+
+
+def _collapse(results: RunResults) -> list[str]:
+    """One alarm for a generator that repeats itself: its other figures may look well all the same."""
+    for key, where in (("quality/diversity", ""), ("quality/diversity_within_classes", " of a class")):
+        value = results.headline.value(key)
+        if value is not None and value < COLLAPSED:
+            return [
+                f"The generator repeats itself: its outputs{where} differ {written(value)} times as much as real "
+                f"images{where} do, so its quality and its robustness in latent space say little."
+            ]
+    return []
 
 
 def _cautions(results: RunResults) -> list[str]:

@@ -43,8 +43,29 @@ def test_the_game_and_the_class_head_touch_only_their_own_blocks_and_the_shared_
     touched = {name.split(".")[0:2][0] for name, p in gan.discriminator.named_parameters() if p.grad is not None}
     assert touched == {"blocks", "class_blocks", "classes"}
     assert all(p.grad is None for p in gan.discriminator.blocks[1].parameters())
-    rates = {group["lr"] for group in gan.configure_optimizers()[0].param_groups}
-    assert rates == {2e-4, 1e-3}
+    others, own = gan.configure_optimizers()[0].param_groups
+    assert (others["lr"], own["lr"]) == (2e-4, 4e-3)
+    assert {id(p) for p in own["params"]} == {id(p) for p in gan.discriminator.parameters() if p.grad is not None}
+    assert len(others["params"]) + len(own["params"]) == len(list(gan.discriminator.parameters()))
+
+
+def test_one_head_alone_gives_what_both_together_give() -> None:
+    gan = small().eval()
+    images = torch.rand(3, 1, 32, 32)
+    output = gan.discriminate(images)
+    assert torch.equal(gan.authenticity_logits(images), output.authenticity)
+    assert output.class_logits is not None and torch.equal(gan.class_logits(images), output.class_logits)
+    with pytest.raises(ValueError, match="no class head"):
+        small(classes=0).class_logits(images)
+
+
+def test_the_class_does_not_drown_the_code_before_training() -> None:
+    gan = GAN(spec(classes=10), 0)
+    z, _ = gan.latents(40, "test")
+    y = torch.arange(10).repeat_interleave(4)
+    of_codes = gan.generate(z, torch.zeros_like(y)).std(0).mean()
+    of_classes = gan.generate(z[:1].expand_as(z), y).std(0).mean()
+    assert 0 < 3 * of_classes < of_codes
 
 
 def test_a_size_that_does_not_fit_is_refused_by_name() -> None:

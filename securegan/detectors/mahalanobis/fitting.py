@@ -1,28 +1,19 @@
 """Fit a :class:`LayeredMahalanobis` on any network's features: moments on the train split, threshold on calibration."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from securegan.data.batch import Batch
-from securegan.data.module import ImageDataModule
+from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.mahalanobis.torch_model import LayeredMahalanobis, LayerGaussians, pool
 from securegan.metrics.detection import conformal_threshold
-from securegan.metrics.distributed import all_sum, gather_rows, shard
+from securegan.metrics.distributed import all_sum, gather_rows
 from securegan.metrics.moments import ClassMoments
 
-CHUNK = 128
 STANDARDISED_ON = 2048  # images from whose log distances a layer's centre and scale are taken
 
 Features = Callable[[Tensor], Sequence[Tensor]]  # images (N, C, H, W) -> feature maps; leaves no trace
-
-
-def chunks(data: ImageDataModule, split: str, limit: int | None = None) -> Iterator[tuple[int, Batch]]:
-    """This rank's ``(chunk number, batch)`` of a split; together the ranks see every image once."""
-    total = data.split_size(split) if limit is None else min(limit, data.split_size(split))
-    for number in shard(-(-total // CHUNK)):
-        yield number, data.chunk(split, number * CHUNK, min((number + 1) * CHUNK, total))
 
 
 def fit_layers(
@@ -39,7 +30,7 @@ def fit_layers(
     labelled = data.spec.num_classes > 0
     moments = [ClassMoments(max(1, data.spec.num_classes), dim) for dim in model.dims]
     kept: list[list[Tensor]] = []
-    for number, batch in chunks(data, "train", max_images):
+    for number, batch in data.chunks("train", max_images):
         pooled = [f.cpu() for f in pool(features(batch.images.to(device)))]
         labels = batch.labels if labelled else torch.zeros_like(batch.labels)
         for layer_moments, values in zip(moments, pooled, strict=True):
@@ -65,7 +56,7 @@ def _calibrated_threshold(
     model: LayeredMahalanobis, features: Features, data: ImageDataModule, device: torch.device, rate: float
 ) -> float:
     scores, keys = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.int64)]
-    for _, batch in chunks(data, "calibrate"):
+    for _, batch in data.chunks("calibrate"):
         scores.append(model(pool(features(batch.images.to(device)))).cpu())
         keys.append(batch.index)
     return float(conformal_threshold(gather_rows(torch.cat(scores), torch.cat(keys)), rate))

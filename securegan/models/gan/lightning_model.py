@@ -43,7 +43,7 @@ class GAN(GenerativeModule):
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
         lr_discriminator: PositiveFloat = 2e-4,
-        lr_class: PositiveFloat = 1e-3,
+        lr_class: PositiveFloat = 4e-3,
         shared_blocks: NonNegativeInt = 1,
         beta1: Annotated[float, Ge(0), Lt(1)] = 0.5,
         beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
@@ -62,8 +62,8 @@ class GAN(GenerativeModule):
             loss: of the game between the players.
             class_weight: of the class losses of both players beside it.
             lr_generator: of Adam.
-            lr_discriminator: of what serves the authenticity head, alone or not.
-            lr_class: of what serves the class head alone, at first.
+            lr_discriminator: of what serves the authenticity head alone.
+            lr_class: of what serves the class head, alone or not, at first.
             shared_blocks: of the discriminator that serve both heads.
             beta1: of Adam, for all.
             beta2: likewise.
@@ -99,6 +99,12 @@ class GAN(GenerativeModule):
     def discriminate(self, images: Tensor) -> DiscriminatorOutput:
         return self.discriminator(images.contiguous(memory_format=self.memory_format))
 
+    def authenticity_logits(self, images: Tensor) -> Tensor:
+        return self.discriminator.authenticity_logits(images.contiguous(memory_format=self.memory_format))
+
+    def class_logits(self, images: Tensor) -> Tensor:
+        return self.discriminator.class_logits(images.contiguous(memory_format=self.memory_format))
+
     def victims(self) -> tuple[nn.Module, ...]:
         return self.discriminator, self.generator, self.ema
 
@@ -113,7 +119,7 @@ class GAN(GenerativeModule):
         return [Adam(groups, lr=lr_discriminator, betas=self.betas), generator]
 
     def on_train_epoch_start(self) -> None:
-        """The class head's own rate falls along a half cosine: at a constant one its robustness does not settle."""
+        """The class head's rate falls along a half cosine: at a constant one its robustness does not settle."""
         super().on_train_epoch_start()
         first = cast(list[Optimizer], self.optimizers())[0]
         progress = self.trainer.current_epoch / max(1, self.trainer.max_epochs or 1)

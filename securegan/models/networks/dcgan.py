@@ -6,6 +6,7 @@ authenticity head and an auxiliary class head (Odena et al. 2017, arXiv 1610.095
 Images are ``(N, C, S, S)`` in ``[0, 1]``; the networks convert to ``[-1, 1]`` inside.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 SIZES = (32, 64, 128, 256)
 BASE = 4  # side of the innermost feature map
 MAX_MULTIPLE = 8  # the widest layer has this many times `width` channels
+CLASS_SCALE = 0.1  # of a class's embedding beside the code: where both weigh the same, the code is soon ignored
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -49,6 +51,8 @@ class DCGANGenerator(nn.Module):
         layers += [nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)]
         self.layers = nn.Sequential(*layers)
         self.apply(_dcgan_init)
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, 0.0, CLASS_SCALE)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Images in ``[0, 1]`` for ``z`` and, where the data is labelled, classes ``y``."""
@@ -81,22 +85,42 @@ class DCGANDiscriminator(nn.Module):
         self.classes = nn.Linear(own[-1] * BASE * BASE, num_classes) if num_classes else None
 
     def class_parameters(self) -> list[nn.Parameter]:
-        """The parameters that serve the class head alone."""
-        return [*self.class_blocks.parameters(), *(self.classes.parameters() if self.classes is not None else ())]
+        """The parameters that serve the class head, alone or beside the other; none for unlabelled data."""
+        if self.classes is None:
+            return []
+        shared = self.blocks[: self.shared_blocks].parameters()
+        return [*shared, *self.class_blocks.parameters(), *self.classes.parameters()]
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
         """Both heads and the feature maps of ``images``."""
-        features = [images * 2 - 1]
-        for block in self.blocks:
-            features.append(block(features[-1]))
-        authenticity = self.authenticity(features[-1].flatten(1)).squeeze(1)
+        features = _feature_maps(self.blocks, images * 2 - 1)
+        authenticity = self._real(features[-1])
         if self.classes is None:
             return DiscriminatorOutput(authenticity, None, tuple(features[1:]))
-        hidden = features[self.shared_blocks]
-        for block in self.class_blocks:
-            hidden = block(hidden)
-            features.append(hidden)
-        return DiscriminatorOutput(authenticity, self.classes(hidden.flatten(1)), tuple(features[1:]))
+        own = _feature_maps(self.class_blocks, features[self.shared_blocks])
+        return DiscriminatorOutput(authenticity, self.classes(own[-1].flatten(1)), (*features[1:], *own[1:]))
+
+    def authenticity_logits(self, images: Tensor) -> Tensor:
+        """``(N,)``: the one head of :meth:`forward`, without the other's blocks."""
+        return self._real(_feature_maps(self.blocks, images * 2 - 1)[-1])
+
+    def class_logits(self, images: Tensor) -> Tensor:
+        """``(N, K)``, likewise. Raises ValueError for unlabelled data."""
+        if self.classes is None:
+            raise ValueError("a discriminator of unlabelled data has no class head")
+        hidden = _feature_maps(self.blocks[: self.shared_blocks], images * 2 - 1)[-1]
+        return self.classes(_feature_maps(self.class_blocks, hidden)[-1].flatten(1))
+
+    def _real(self, hidden: Tensor) -> Tensor:
+        return self.authenticity(hidden.flatten(1)).squeeze(1)
+
+
+def _feature_maps(blocks: Iterable[nn.Module], hidden: Tensor) -> list[Tensor]:
+    """``hidden`` and the output of each of ``blocks`` in turn."""
+    maps = [hidden]
+    for block in blocks:
+        maps.append(block(maps[-1]))
+    return maps
 
 
 def _block(before: int, after: int) -> nn.Module:
