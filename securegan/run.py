@@ -30,7 +30,11 @@ def main() -> None:
     """The command line: a user's mistake ends with one sentence and exit code 2."""
     try:
         check_installation()
-        compose_checked(sys.argv[1:])
+        for config in compose_checked(sys.argv[1:]):
+            if config.ckpt:
+                from securegan.runs.folder import RunFolder
+
+                RunFolder.open(Path(config.ckpt))  # before Hydra makes the folder that it is told to write into
     except UserError as error:
         _refuse(error)
     register()

@@ -18,8 +18,14 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^\w.=,+-]+", "-", text)[:_LONGEST]
 
 
+def run_folder(continued: str | None, new: str) -> str:
+    """Where Hydra writes: into the run that is ``continued``, or a ``new`` folder."""
+    return continued or new
+
+
 def register_resolvers() -> None:
     """Make them known to OmegaConf. Harmless when repeated."""
     # Cached per configuration, so that a run's folder keeps its name however often it is read.
     OmegaConf.register_new_resolver("securegan.random_hex", random_hex, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("securegan.folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("securegan.run_folder", run_folder, replace=True)

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from securegan.attacks.engine import start_noise
 from securegan.attacks.shield import shielded
+from securegan.attacks.spaces import PixelSpace
 from securegan.data.module import ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.detectors.mahalanobis.fitting import fit_layers
@@ -27,25 +29,44 @@ def adversarial_figures(detector: Detector, attacked: Attacked, surface: str) ->
 
     On ``authenticity`` only attacks on real images count: negatives must be what the detector was calibrated on.
     """
-    outcome = Outcome()
-    threshold = detector.threshold
     real = attacked.reference == 1 if surface == "authenticity" else torch.ones_like(attacked.success)
     clean, noise = attacked.scores["clean"][real], attacked.scores["noise"][real]
+    outcome = _false_alarms(clean, noise, detector.threshold)
     positives = attacked.scores["adversarial"][attacked.success & real]
-    outcome.share("detection/false_positive_rate", clean > threshold)
-    outcome.share("detection/tpr_random_noise", noise > threshold)
-    outcome.arrays = {
-        "distance_real": clean.float().numpy(),
-        "distance_noise": noise.float().numpy(),
-    }
-    if len(clean):
-        key = "detection/tpr_at_5fpr_random_noise"  # at the same empirical threshold as tpr_at_5fpr of attacks
-        outcome.metrics[key], outcome.n[key] = tpr_at_fpr(clean, noise, 0.05), len(noise)
     if len(positives):
-        outcome.add(detection_figures(clean, positives, threshold))
+        outcome.add(detection_figures(clean, positives, detector.threshold))
         outcome.arrays["distance_adversarial"] = positives.float().numpy()
     else:
         outcome.notes.append("no attack succeeded, so detection of adversarial images is undefined.")
+    return outcome
+
+
+def unattacked_figures(
+    detector: Detector, module: GenerativeModule, data: ImageDataModule, split: str, limit: int, seed: int
+) -> Outcome:
+    """Where nothing is attacked: false alarms on real images and on random noise of the data set's radius."""
+    space, eps = PixelSpace(), data.spec.eps
+    clean, noise = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    keys = [torch.zeros(0, dtype=torch.int64)]
+    for _, batch in data.chunks(split, limit):
+        images = batch.images.to(module.device)
+        signs = start_noise(images, "linf", (seed, "noise", "detector"), batch.index).sign()
+        clean.append(detector.scores(module, images).cpu())
+        noise.append(detector.scores(module, space.ball(images, eps, "linf").project(images + eps * signs)).cpu())
+        keys.append(batch.index)
+    order = torch.cat(keys)
+    scores = [gather_rows(torch.cat(values), order) for values in (clean, noise)]
+    return _false_alarms(scores[0], scores[1], detector.threshold)
+
+
+def _false_alarms(clean: Tensor, noise: Tensor, threshold: float) -> Outcome:
+    """Scores of clean real images and of random noise on them, against the threshold and against each other."""
+    outcome = Outcome(arrays={"distance_real": clean.float().numpy(), "distance_noise": noise.float().numpy()})
+    outcome.share("detection/false_positive_rate", clean > threshold)
+    outcome.share("detection/tpr_random_noise", noise > threshold)
+    if len(clean):
+        key = "detection/tpr_at_5fpr_random_noise"  # at the same empirical threshold as tpr_at_5fpr of attacks
+        outcome.metrics[key], outcome.n[key] = tpr_at_fpr(clean, noise, 0.05), len(noise)
     return outcome
 
 

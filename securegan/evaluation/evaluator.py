@@ -9,10 +9,10 @@ from torch import Tensor
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import Surface, SurfaceName
-from securegan.data.module import ImageDataModule
+from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.evaluation.checks import MaskingChecks
-from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures
+from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures, unattacked_figures
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import Quality
@@ -53,6 +53,9 @@ class Evaluator:
             watched = next((name for name in ("label", "authenticity") if name in attacked), None)
             if watched is not None:
                 outcome.merge(adversarial_figures(detector, attacked[watched], watched))
+            else:
+                limit = self.protocol.test_attack_images if final else self.protocol.epoch_attack_images or CHUNK
+                outcome.merge(unattacked_figures(detector, module, self.data, split, limit, self.seed))
             outcome.merge(generated_figures(detector, module, self.protocol.generated))
             if self._judge_detector is None:
                 rate = detector.false_positive_rate

@@ -6,7 +6,6 @@ the attack; dividing by all inputs would flatter the model.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -33,11 +32,6 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return low, high
-
-
-def worst_case(successes: Sequence[Tensor]) -> Tensor:
-    """``(N,)`` bool: an example is lost if any attack wins (masks ``(N,)``, each already limited to valid results)."""
-    return torch.stack([mask.bool() for mask in successes]).any(dim=0)
 
 
 class AttackTally:

@@ -1,5 +1,6 @@
 """Weights & Biases as a guest: it may record a run, never stop it, slow it down or ask it anything."""
 
+import json
 import logging
 import netrc
 import os
@@ -11,7 +12,7 @@ import urllib.request
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,6 +25,7 @@ from securegan.reports.redaction import redacted
 from securegan.reports.results import X_COLUMN
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+Kind = Literal["steps", "epochs"]
 
 INIT_TIMEOUT = 15.0  # seconds until an unresponsive server is given up
 FINISH_TIMEOUT = 60.0
@@ -36,8 +38,9 @@ class WandbLogger(Logger):
     """Logs to Weights & Biases against images seen, with its files in the run folder.
 
     ``auto`` is online where a key is at hand and the server answers, else offline with one line that says so; the
-    environment variable ``WANDB_MODE`` is obeyed. A resumed run continues under the id in ``wandb_id.txt``. Only rank
-    zero logs, and any failure of wandb ends with one warning instead of the run.
+    environment variable ``WANDB_MODE`` is obeyed. A resumed run continues under the id in ``wandb_id.txt`` and sends
+    nothing again that ``wandb_sent.json`` says was sent: what wandb has cannot be taken back, and a resumed run repeats
+    it exactly. Only rank zero logs, and any failure of wandb ends with one warning instead of the run.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class WandbLogger(Logger):
         self._run: Any = None
         self._closed = False
         self._images_seen: int | None = None
+        self._sent = _Sent(self.folder / "wandb_sent.json")
 
     @property
     def name(self) -> str:
@@ -96,7 +100,7 @@ class WandbLogger(Logger):
         """Log scalars; ``images_seen`` among them is their x-axis."""
         values = {key: int(value) if key == X_COLUMN else float(value) for key, value in metrics.items()}
         self._images_seen = int(metrics.get(X_COLUMN, self._images_seen or 0))
-        self._guarded(lambda run: run.log(values))
+        self._guarded(lambda run: run.log(values), "steps", self._images_seen)
 
     @rank_zero_only
     def log_epoch(self, row: Mapping[str, Any]) -> None:
@@ -104,7 +108,7 @@ class WandbLogger(Logger):
         finite = {key: float(value) for key, value in row["metrics"].items() if value is not None}
         self._images_seen = int(row[X_COLUMN])
         values = {X_COLUMN: self._images_seen, "epoch": int(row["epoch"]), **finite}
-        self._guarded(lambda run: run.log(values))
+        self._guarded(lambda run: run.log(values), "epochs", self._images_seen)
 
     @rank_zero_only
     def log_images(self, key: str, grid: Tensor, images_seen: int | None = None) -> None:
@@ -118,7 +122,7 @@ class WandbLogger(Logger):
             images = [wandb.Image(picture.transpose(1, 2, 0).squeeze()) for picture in pictures]
             run.log({key: images, **self._at(images_seen)})
 
-        self._guarded(log)
+        self._guarded(log, "epochs", images_seen)
 
     @rank_zero_only
     def log_histogram(self, key: str, values: ArrayLike, images_seen: int | None = None) -> None:
@@ -132,7 +136,7 @@ class WandbLogger(Logger):
             run.log({key: wandb.Histogram(finite.tolist()), **self._at(images_seen)})
 
         if finite.size:
-            self._guarded(log)
+            self._guarded(log, "epochs", images_seen)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -155,13 +159,14 @@ class WandbLogger(Logger):
         seen = self._images_seen if images_seen is None else images_seen
         return {} if seen is None else {X_COLUMN: seen}
 
-    def _guarded(self, action: Callable[[Any], None]) -> None:
-        """Act on the run, and give wandb up for the rest of this run where it fails."""
+    def _guarded(self, action: Callable[[Any], None], kind: Kind, images_seen: int | None) -> None:
+        """Act on the run, once for each ``kind`` and point; give wandb up for the rest of this run where it fails."""
         run = self.experiment
-        if run is None:
+        if run is None or not self._sent.is_new(kind, images_seen):
             return
         try:
             action(run)
+            self._sent.note(kind, images_seen)
         except Exception as error:
             _log.warning("wandb failed (%s); this run goes on without it.", _brief(error))
             self.finish()
@@ -236,6 +241,32 @@ class WandbLogger(Logger):
         run.define_metric(X_COLUMN, hidden=True)
         run.define_metric("*", step_metric=X_COLUMN)
         return run
+
+
+class _Sent:
+    """How far an earlier process of this run came, in images seen; and, for the next one, how far this one does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = {"steps": -1, "epochs": -1, **self._read()}
+        self.now = dict(self.before)
+
+    def _read(self) -> dict[str, int]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            return {kind: int(found[kind]) for kind in get_args(Kind)}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def is_new(self, kind: Kind, images_seen: int | None) -> bool:
+        """Whether no earlier process sent ``kind`` at ``images_seen``."""
+        return images_seen is None or images_seen > self.before[kind]
+
+    def note(self, kind: Kind, images_seen: int | None) -> None:
+        """``kind`` at ``images_seen`` was sent."""
+        if images_seen is not None and images_seen > self.now[kind]:
+            self.now[kind] = images_seen
+            self.path.write_text(json.dumps(self.now), encoding="utf-8")
 
 
 def _quiet_settings() -> dict[str, Any]:

@@ -50,7 +50,6 @@ def test_a_run_folder_says_what_it_holds_and_keeps_its_name(program: Path) -> No
     assert Path(program.parent, run_dir) == Path(output_dir)
     assert "-gan-fgsm-seed3-" in run_dir
     assert seed == "3"
-    assert (Path(output_dir) / ".hydra" / "config.yaml").is_file()
 
 
 def test_a_sweeps_jobs_lie_side_by_side_and_flat(program: Path) -> None:

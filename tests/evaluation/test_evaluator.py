@@ -71,6 +71,27 @@ def test_the_threshold_keeps_the_stated_rate_on_the_calibration_split(gan: GAN, 
     assert 0 < flagged <= 0.1
 
 
+def test_a_detector_is_measured_without_an_attack_too(gan: GAN, data: Digits, judge: Judge) -> None:
+    detector = fitted(gan, data)
+    protocol = Protocol(generated=32, fidelity_references=16, fidelity_epoch_images=8)
+    outcome = Evaluator(data, judge, [], None, protocol, seed=0).measure(gan, "validate", [detector], final=False)
+    scores = detector.scores(gan, data.chunk("validate", 0, data.split_size("validate")).images)
+    rate = (scores > detector.threshold).double().mean().item()
+    assert outcome.metrics["detection/false_positive_rate"] == pytest.approx(rate)
+    assert outcome.n["detection/tpr_random_noise"] == data.split_size("validate")
+    assert not any(key.startswith("robustness/") for key in outcome.metrics)
+
+
+def test_diversity_within_classes_tells_one_image_a_class_from_many(gan: GAN, data: Digits, judge: Judge) -> None:
+    protocol = Protocol(generated=200, fidelity_references=16, fidelity_epoch_images=8, epoch_attack_images=0)
+    evaluator = Evaluator(data, judge, [], None, protocol, seed=0)
+    key, z = "quality/diversity_within_classes", torch.zeros(1, gan.latent_dim)
+    varied = evaluator.measure(gan, "validate", [], final=False).metrics[key]
+    draw = gan.generate
+    gan.generate = lambda codes, y: draw(z.expand_as(codes), y)  # type: ignore[method-assign]
+    assert varied > 0 and evaluator.measure(gan, "validate", [], final=False).metrics[key] < 1e-3 * varied
+
+
 def test_detection_on_authenticity_counts_real_images_alone(gan: GAN, data: Digits, judge: Judge) -> None:
     detector = fitted(gan, data)
     surface = build_surfaces(("authenticity",), gan, data, judge)["authenticity"]

@@ -36,7 +36,7 @@ def composed(*overrides: str) -> DictConfig:
     return config
 
 
-def run_in_process(folder: Path, *overrides: str) -> Experiment:
+def _run_in_process(folder: Path, *overrides: str) -> Experiment:
     """The job as ``run.py`` does it."""
     with Experiment.start(folder, composed(*overrides)) as experiment:
         experiment.fit()
@@ -49,7 +49,7 @@ def run_in_process(folder: Path, *overrides: str) -> Experiment:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of three epochs."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    run_in_process(folder, *TRAINED, "trainer.max_epochs=3")
+    _run_in_process(folder, *TRAINED, "trainer.max_epochs=3")
     return folder
 
 
@@ -74,3 +74,9 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def small_settings() -> list[str]:
     """What ``finished`` was run with, but for the epochs."""
     return list(TRAINED)
+
+
+@pytest.fixture(scope="session")
+def run_in_process() -> Callable[..., Experiment]:
+    """``run_in_process(folder, *overrides)``: the job as ``run.py`` does it."""
+    return _run_in_process

@@ -69,6 +69,16 @@ def test_killed_in_mid_epoch_and_continued_is_the_uninterrupted_run(
     done = subprocess.run([*command, f"ckpt={folder}"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_same_run(finished, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["killed"]  # a continued run makes no folder beside
+
+
+def test_how_often_a_run_is_measured_does_not_change_its_weights(
+    finished: Path, tmp_path: Path, small_settings: list[str], run_in_process: Callable[..., Experiment]
+) -> None:
+    run_in_process(tmp_path / "seldom", *small_settings, "trainer.max_epochs=3", "metrics.every_n_epochs=3")
+    one, other = weights(finished), weights(tmp_path / "seldom")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert [row["epoch"] for row in rows(tmp_path / "seldom")] == [3]
 
 
 def test_a_finished_run_continued_changes_nothing(finished: Path, tmp_path: Path) -> None:

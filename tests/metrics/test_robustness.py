@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from securegan.metrics.robustness import AttackTally, wilson, worst_case
+from securegan.metrics.robustness import AttackTally, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(10, 50), (0, 20), (20, 20), (1, 3), (950, 1000)])
@@ -81,9 +81,3 @@ def test_masks_must_fit_and_detectors_watch_all_or_none():
     half = AttackTally().update(right, wrong_after, valid, flagged).update(right, wrong_after, valid)
     with pytest.raises(ValueError, match="all or none"):
         half.figures("label")
-
-
-def test_worst_case_is_per_example():
-    first, second = torch.tensor([True, False, False, True]), torch.tensor([False, True, False, True])
-    assert worst_case([first, second]).tolist() == [True, True, False, True]
-    assert worst_case([first]).tolist() == first.tolist()

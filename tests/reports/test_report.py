@@ -185,6 +185,19 @@ def test_low_clean_accuracy_and_nonadaptive_figures_are_said(
     assert "nothing is claimed against one who does" in page.text
 
 
+@pytest.mark.parametrize(
+    ("key", "words"), [("diversity", "outputs differ"), ("diversity_within_classes", "outputs of a class")]
+)
+def test_a_generator_that_repeats_itself_is_an_alarm(
+    full_run: Path, content: dict[str, Any], write_run: WriteRun, key: str, words: str
+) -> None:
+    content["test"]["metrics"] |= {"quality/diversity": 0.95, "quality/diversity_within_classes": 0.9}
+    assert "repeats itself" not in page_without_figures(write_run(full_run, content)).text
+    content["test"]["metrics"][f"quality/{key}"] = 0.2
+    page = page_without_figures(write_run(full_run, content))
+    assert "The generator repeats itself" in page.text and words in page.text
+
+
 def test_detector_that_flags_noise_is_called_out(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
     content["test"]["metrics"]["detection/tpr_random_noise"] = 0.7
     page = page_without_figures(write_run(full_run, content))

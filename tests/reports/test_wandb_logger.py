@@ -67,6 +67,34 @@ def test_resumed_run_keeps_its_id(tmp_path: Path) -> None:
     assert {path.name for path in logged_runs(tmp_path)} == {f"run-{first.version}.wandb"}
 
 
+def test_a_resumed_run_sends_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, int]] = []
+
+    class Run:
+        def log(self, values: dict[str, object]) -> None:
+            sent.append((min(values.keys() - {"images_seen", "epoch"}), int(str(values["images_seen"]))))
+
+        def finish(self) -> None:
+            pass
+
+    monkeypatch.setattr(WandbLogger, "_init", lambda *_: Run())
+    first = WandbLogger(tmp_path, {}, "run", mode="offline")
+    for seen in (16, 32, 48):  # killed in the second epoch, after the point at 32
+        first.log_metrics({"images_seen": seen, "loss": 1.0})
+        if seen == 32:
+            first.log_epoch({"epoch": 1, "images_seen": seen, "metrics": {"fid": 1.0}})
+            first.log_images("samples", torch.rand(1, 8, 8), images_seen=seen)
+    second = WandbLogger(tmp_path, {}, "run", mode="offline")
+    for seen in (48, 64):
+        second.log_metrics({"images_seen": seen, "loss": 1.0})
+    second.log_epoch({"epoch": 2, "images_seen": 64, "metrics": {"fid": 1.0}})
+    second.log_histogram("distance", torch.ones(3), images_seen=64)
+    assert len(sent) == len(set(sent))
+    assert sorted(sent) == sorted(
+        [*(("loss", seen) for seen in (16, 32, 48, 64)), ("fid", 32), ("samples", 32), ("fid", 64), ("distance", 64)]
+    )
+
+
 def test_unreachable_server_falls_back_quickly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
