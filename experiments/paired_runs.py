@@ -37,6 +37,7 @@ SHOWN = {
     "robustness/attack_success_authenticity": "attack success on `authenticity`",
     "quality/fid_judge": "FID (judge)",
     "quality/is_judge": "IS (judge)",
+    "quality/diversity_within_classes": "diversity within classes, real images 1",
     "detection/tpr_at_5fpr": "detector: successful attacks caught at 5 % FPR",
     "detection/tpr_at_5fpr_random_noise": "detector: random noise of the same norm caught at 5 % FPR",
     "detection/false_positive_rate": "detector: clean images flagged at its threshold",
@@ -44,7 +45,7 @@ SHOWN = {
     "detection/pass_rate_generated": "generated images that pass the detector",
     "detection/pass_rate_generated_judge": "generated images that pass a detector on the judge",
 }
-PLAIN = {"quality/fid_judge", "quality/is_judge", "detection/auroc"}
+PLAIN = {"quality/fid_judge", "quality/is_judge", "quality/diversity_within_classes", "detection/auroc"}
 ARMS = {"none": "no defence", "adversarial_training": "adversarial training"}
 
 
@@ -252,7 +253,7 @@ def _fill_readme(study: Study, document: dict[str, Any]) -> None:
     minutes = document["seconds"] / 60
     machine = document["machine"]
     parts.append(
-        f"Made by `{study.command}` in {minutes:.0f} minutes of runs, two at a time on one thread each, "
+        f"Made by `{study.command}` in {minutes:.0f} minutes of runs on one thread each, "
         f"on {machine['cores']} CPU cores ({machine['system']}), torch {document['versions']['torch']}."
     )
     _fill(study.folder / "README.md", "results", "\n\n".join(parts))

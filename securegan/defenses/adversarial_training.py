@@ -42,7 +42,7 @@ class AdversarialTraining(Defense):
         steps: PositiveInt = 2,
         warmup_epochs: NonNegativeInt = 1,
         ramp_epochs: NonNegativeInt = 3,
-        settle_epochs: NonNegativeInt = 8,
+        settle_epochs: NonNegativeInt = 12,
         real_share: Fraction = 1.0,
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
