@@ -1,8 +1,9 @@
 """Growth of cost: seconds per epoch and peak memory against the number of training images.
 
-Each size is a process of its own; sizes are interleaved over the rounds and medians are printed. Time should grow
-linearly with the images, and memory not at all: images are read from a prepared store by the batch.
-Run with ``python benchmarks/scaling.py [--images 2000 4000 8000] [--rounds 3]``; writes ``benchmarks/scaling.json``.
+The main job with narrow networks: adversarial training, detector and evaluation included. Each size is a process of its
+own; sizes are interleaved over the rounds and medians are printed. Training time should grow linearly with the images,
+memory not at all (images are read from a prepared store by the batch), and evaluation little.
+Run with ``python benchmarks/scaling.py [--images 2000 8000 32000] [--rounds 3]``; writes ``benchmarks/scaling.json``.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from securegan.runs.atomic import write_json
 from securegan.runs.folder import environment
@@ -35,66 +35,60 @@ def make_images(folder: Path, n: int) -> None:
         Image.fromarray(pixels).save(place / f"{number:06d}.png", compress_level=1)
 
 
-def child(images: str, n: int, cache: str) -> None:
-    """One process: prepare, train one epoch as warm-up and time the second."""
-    import pytorch_lightning as pl
+def child(images: str, n: int, seed: int, place: str) -> None:
+    """One process: the main job with narrow networks for two epochs; the first warms up, the second is timed."""
+    from securegan.configuration.compose import compose_checked
+    from securegan.experiment import Experiment
 
-    from securegan.data.folder import Folder
-    from securegan.models.gan.lightning_model import GAN
-
-    data = Folder(Path(cache), 0, path=images, max_images=n)
-    data.prepare_data()
-    gan = GAN(data.spec, 0, generator_width=16, discriminator_width=16)
-    seconds = []
-
-    class Clock(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.start = time.monotonic()
-
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            seconds.append(time.monotonic() - self.start)
-
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=[Clock()], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
-    )  # fmt: skip
-    trainer.fit(gan, datamodule=data)
+    narrow = [f"model.{part}_width=16" for part in ("generator", "discriminator", "class")]
+    at_once = [f"defense.adversarial_training.{part}_epochs=0" for part in ("warmup", "ramp", "settle")]
+    few = ["metrics.generated=200", "metrics.epoch_attack_images=64", "attack.steps=5"]
+    own = ["data=folder", f"data.path={images}", f"data.max_images={n}", f"seed={seed}", f"cache_dir={place}/cache"]
+    (config,) = compose_checked([*own, *narrow, *at_once, *few, "trainer.max_epochs=2", "logger=none"])
+    with Experiment.start(Path(place) / f"run-{n}-{seed}", config) as experiment:
+        experiment.fit()
+    first, second = (row["seconds"] for row in experiment.folder.rows)
+    found: dict[str, float] = {name: second[name] - first[name] for name in ("train", "evaluate")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"train_images": data.split_size("train"), "seconds": seconds[1], "peak_mib": peak}))
+    print(json.dumps({"train_images": experiment.data.split_size("train"), **found, "peak_mib": peak}))
 
 
 def main() -> None:
     """Interleaved rounds over the sizes; prints a table and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--images", type=int, nargs="+", default=[2000, 8000, 32000])
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     start = time.monotonic()
-    runs: dict[int, list[dict[str, Any]]] = {n: [] for n in chosen.images}
+    runs: dict[int, list[dict[str, float]]] = {n: [] for n in chosen.images}
     with tempfile.TemporaryDirectory() as place:
         images = Path(place) / "images"
         make_images(images, max(chosen.images))
-        for _ in range(chosen.rounds):
+        for seed in range(chosen.rounds):
             for n in chosen.images:
-                arguments = [sys.executable, __file__, CHILD, str(images), str(n), str(Path(place) / "cache")]
-                done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+                arguments = [sys.executable, __file__, CHILD, str(images), str(n), str(seed), place]
+                done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
                 runs[n].append(json.loads(done.stdout.splitlines()[-1]))
     rows = []
     for n, found in runs.items():
-        seconds, peak = [run["seconds"] for run in found], [run["peak_mib"] for run in found]
+        values = {name: [run[name] for run in found] for name in ("train", "evaluate", "peak_mib")}
+        train, evaluate, peak = (statistics.median(values[name]) for name in ("train", "evaluate", "peak_mib"))
         trained = found[0]["train_images"]
         rows.append(
             {
                 "setting": {"images": n, "train_images": trained},
-                "metrics": {"train/seconds_per_epoch": seconds, "train/peak_mib": peak},
+                "metrics": {
+                    "train/seconds_per_epoch": values["train"],
+                    "evaluate/seconds_per_epoch": values["evaluate"],
+                    "peak_mib": values["peak_mib"],
+                },
                 "n": trained,
-                "seeds": [0],
+                "seeds": list(range(chosen.rounds)),
             }
         )
-        each = statistics.median(seconds) / trained * 1e3
         print(
-            f"{trained:6d} training images: {statistics.median(seconds):6.2f} s an epoch, {each:.3f} ms an image, "
-            f"peak {statistics.median(peak):.0f} MiB"
+            f"{trained:6d} training images: {train:6.2f} s to train an epoch ({train / trained * 1e3:.2f} ms an "
+            f"image), {evaluate:5.2f} s to evaluate it, peak {peak:.0f} MiB"
         )
     about = environment()
     results = {"command": "python benchmarks/scaling.py", "seconds": round(time.monotonic() - start), "rows": rows}
@@ -103,6 +97,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if CHILD in sys.argv:
-        child(sys.argv[2], int(sys.argv[3]), sys.argv[4])
+        child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
     else:
         main()

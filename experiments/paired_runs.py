@@ -56,6 +56,7 @@ class Study:
     folder: Path
     overrides: Sequence[str]
     seeds: Sequence[int] = (1, 2, 3, 4, 5)
+    local: Sequence[str] = ()  # likewise, but of this machine alone: not written into the results
     headline: bool = False  # whether the project's README shows its main figures
 
     @property
@@ -73,7 +74,7 @@ def run_study(study: Study) -> None:
     chosen = parser.parse_args()
     base = Path("runs/experiments") / study.folder.name
     jobs = [(arm, seed) for seed in chosen.seeds for arm in ARMS]
-    overrides = [*study.overrides, *chosen.overrides]
+    overrides = [*study.overrides, *study.local, *chosen.overrides]
     for arm, seed in jobs:  # before any run starts, and in this thread: Hydra composes one configuration at a time
         _refuse_another_config(base / f"{arm}-seed{seed}", _settings(arm, seed, overrides))
     with ThreadPoolExecutor(chosen.jobs) as pool:
@@ -133,6 +134,7 @@ def _write(study: Study, base: Path, seeds: Sequence[int]) -> None:
         **{key: about[key] for key in ("commit", "versions", "machine")},
         "command": study.command,
         "overrides": list(study.overrides),
+        "data": {key: first["protocol"]["data"][key] for key in ("name", "digest", "splits")},
         "seconds": round(sum(sum(run["seconds"].values()) for found in results.values() for run in found)),
         "protocol": {key: first["protocol"][key] for key in ("attack", "quality", "selection")},
         "failed_checks": failed,
@@ -256,13 +258,13 @@ def _fill_readme(study: Study, document: dict[str, Any]) -> None:
         f"Made by `{study.command}` in {minutes:.0f} minutes of runs on one thread each, "
         f"on {machine['cores']} CPU cores ({machine['system']}), torch {document['versions']['torch']}."
     )
-    _fill(study.folder / "README.md", "results", "\n\n".join(parts))
+    fill(study.folder / "README.md", "results", "\n\n".join(parts))
     if study.headline:
         about = f"From `{study.command}`, seeds {', '.join(map(str, seeds))}, test split:"
-        _fill(study.folder.parents[1] / "README.md", "main figures", f"{about}\n\n{targets(document)}")
+        fill(study.folder.parents[1] / "README.md", "main figures", f"{about}\n\n{targets(document)}")
 
 
-def _fill(readme: Path, mark: str, body: str) -> None:
+def fill(readme: Path, mark: str, body: str) -> None:
     """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
     head, opening, rest = readme.read_text().partition(f"<!-- {mark} -->")
     _, closing, tail = rest.partition(f"<!-- /{mark} -->")

@@ -1,0 +1,14 @@
+"""Adversarial training against no defence on Fashion-MNIST, five seeds: see README.md beside this file."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from paired_runs import Study, run_study
+
+if __name__ == "__main__":
+    cut = Path(os.environ.get("SECUREGAN_DATA", "")) / "fashion_mnist.zip"
+    local = [f"data.path={cut}"] if cut.is_file() else []  # otherwise torchvision's download, of all 70,000 images
+    run_study(Study(Path(__file__).parent, ["data=fashion_mnist"], local=local))
