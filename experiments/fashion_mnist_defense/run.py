@@ -11,4 +11,4 @@ from paired_runs import Study, run_study
 if __name__ == "__main__":
     cut = Path(os.environ.get("SECUREGAN_DATA", "")) / "fashion_mnist.zip"
     local = [f"data.path={cut}"] if cut.is_file() else []  # otherwise torchvision's download, of all 70,000 images
-    run_study(Study(Path(__file__).parent, ["data=fashion_mnist"], local=local))
+    run_study(Study(Path(__file__).parent, ["data=fashion_mnist", "data.batch_size=32"], local=local))
