@@ -1,11 +1,18 @@
 """The whole job on a few digits, in this process or in one of its own."""
 
+import csv
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from securegan.configuration.compose import compose_checked
@@ -27,6 +34,7 @@ SMALL = [
     "logger=csv",
     "trainer.threads=1",
 ]
+TIMINGS = {"train/images_per_second"}
 SCHEDULE = {"warmup_epochs": 1, "ramp_epochs": 0, "settle_epochs": 0}
 TRAINED = [*SMALL, *(f"defense.adversarial_training.{key}={value}" for key, value in SCHEDULE.items())]
 
@@ -80,3 +88,72 @@ def small_settings() -> list[str]:
 def run_in_process() -> Callable[..., Experiment]:
     """``run_in_process(folder, *overrides)``: the job as ``run.py`` does it."""
     return _run_in_process
+
+
+@pytest.fixture(scope="session")
+def weights() -> Callable[[Path], dict[str, torch.Tensor]]:
+    """``weights(folder)``: everything trained, optimisers' state included, of a run's last saved point."""
+    return _weights
+
+
+@pytest.fixture(scope="session")
+def same_run() -> Callable[[Path, Path], None]:
+    """``same_run(first, second)`` asserts that two runs ended the same, bit for bit, timings aside."""
+    return _assert_same_run
+
+
+@pytest.fixture(scope="session")
+def kill_and_continue() -> Callable[[Path, list[str]], None]:
+    """``kill_and_continue(folder, overrides)``: SIGKILL to all processes of a run in its second epoch, then ``ckpt=``."""
+
+    def run(folder: Path, overrides: list[str]) -> None:
+        command = [sys.executable, "-m", "securegan.run"]
+        start = [*command, *overrides, f"hydra.run.dir={folder}"]
+        process = subprocess.Popen(
+            start, cwd=folder.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        index = folder / "checkpoints" / "index.json"
+        deadline = time.monotonic() + 240
+        while not index.is_file() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)  # into the second epoch
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert index.is_file(), process.stderr.read() if process.stderr else ""
+        last = next(int(o.partition("=")[2]) for o in overrides if o.startswith("trainer.max_epochs="))
+        assert json.loads(index.read_text())["last"]["epoch"] < last
+        continued = [*command, f"ckpt={folder}"]
+        done = subprocess.run(continued, cwd=folder.parent, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    index = json.loads((folder / "checkpoints" / "index.json").read_text())
+    state = torch.load(folder / "checkpoints" / index["last"]["file"], weights_only=True)
+    optimisers = {
+        f"{i}.{j}.{k}": v
+        for i, optimiser in enumerate(state["optimizer_states"])
+        for j, values in optimiser["state"].items()
+        for k, v in values.items()
+    }
+    return {**state["state_dict"], **optimisers}
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    found = json.loads((folder / "metrics.json").read_text())["rows"]
+    return [
+        {**row, "seconds": 0, "metrics": {k: v for k, v in row["metrics"].items() if k not in TIMINGS}} for row in found
+    ]
+
+
+def _assert_same_run(first: Path, second: Path) -> None:
+    one, other = _weights(first), _weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert _rows(first) == _rows(second)
+    tests = [json.loads((folder / "metrics.json").read_text())["test"] for folder in (first, second)]
+    assert tests[0] == tests[1]
+    steps = [[row["images_seen"] for row in csv.DictReader((f / "steps.csv").open())] for f in (first, second)]
+    assert steps[0] == steps[1]

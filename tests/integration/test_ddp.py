@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,21 @@ from securegan.runs.folder import RunFolder
 
 pytestmark = pytest.mark.ddp
 
+TWO_RANKS = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A finished run of two processes."""
     here = tmp_path_factory.mktemp("ddp")
-    overrides = [*request.getfixturevalue("small_settings"), "trainer=ddp", "trainer.devices=2"]
-    command = [sys.executable, "-m", "securegan.run", *overrides, "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+    overrides = [*request.getfixturevalue("small_settings"), *TWO_RANKS, f"hydra.run.dir={here / 'run'}"]
     done = subprocess.run(
-        [*command, f"hydra.run.dir={here / 'run'}"], cwd=here, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-m", "securegan.run", *overrides],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report.html") == 1  # one closing table
@@ -49,3 +56,14 @@ def test_counts_are_global_and_rows_are_written_once(two_ranks: Path) -> None:
     assert [int(float(row["images_seen"])) for row in steps] == sorted(
         {int(float(row["images_seen"])) for row in steps}
     )
+
+
+def test_two_killed_processes_continue_as_if_they_had_not_been(
+    two_ranks: Path,
+    tmp_path: Path,
+    small_settings: list[str],
+    kill_and_continue: Callable[[Path, list[str]], None],
+    same_run: Callable[[Path, Path], None],
+) -> None:
+    kill_and_continue(tmp_path / "killed", [*small_settings, *TWO_RANKS])
+    same_run(two_ranks, tmp_path / "killed")
