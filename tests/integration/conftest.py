@@ -104,7 +104,7 @@ def same_run() -> Callable[[Path, Path], None]:
 
 @pytest.fixture(scope="session")
 def kill_and_continue() -> Callable[[Path, list[str]], None]:
-    """``kill_and_continue(folder, overrides)``: SIGKILL to all processes of a run in its second epoch, then ``ckpt=``."""
+    """``kill_and_continue(folder, overrides)``: SIGKILL to all of a run's processes in its second epoch, then ``ckpt=``."""
 
     def run(folder: Path, overrides: list[str]) -> None:
         command = [sys.executable, "-m", "securegan.run"]
