@@ -41,7 +41,7 @@ def child(images: str, n: int, seed: int, place: str) -> None:
     from securegan.experiment import Experiment
 
     narrow = [f"model.{part}_width=16" for part in ("generator", "discriminator", "class")]
-    at_once = [f"defense.adversarial_training.{part}_epochs=0" for part in ("warmup", "ramp", "settle")]
+    at_once = [f"defense.adversarial_training.{part}_epochs=0" for part in ("warmup", "ramp")]
     few = ["metrics.generated=200", "metrics.epoch_attack_images=64", "attack.steps=5"]
     own = ["data=folder", f"data.path={images}", f"data.max_images={n}", f"seed={seed}", f"cache_dir={place}/cache"]
     (config,) = compose_checked([*own, *narrow, *at_once, *few, "trainer.max_epochs=2", "logger=none"])

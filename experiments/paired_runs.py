@@ -45,6 +45,7 @@ SHOWN = {
     "detection/pass_rate_generated": "generated images that pass the detector",
     "detection/pass_rate_generated_judge": "generated images that pass a detector on the judge",
 }
+SPLIT_SEED = 1  # settings were chosen on the splits of 0
 PLAIN = {"quality/fid_judge", "quality/is_judge", "quality/diversity_within_classes", "detection/auroc"}
 ARMS = {"none": "no defence", "adversarial_training": "adversarial training"}
 
@@ -84,6 +85,7 @@ def run_study(study: Study) -> None:
 
 def _settings(arm: str, seed: int, overrides: Sequence[str]) -> list[str]:
     own = ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
+    own.append(f"data.split_seed={SPLIT_SEED}")
     return [*own, *overrides]
 
 
@@ -193,9 +195,10 @@ def _cell(values: list[float] | None, *, plain: bool) -> str:
 def targets(document: dict[str, Any]) -> str:
     """Markdown of the paired comparisons that the experiment is about, with 95 % intervals."""
     none, defended = (row["metrics"] for row in document["rows"])
-    counts = document["rows"][1]["n"]
-    success, n = defended["robustness/attack_success_label"], counts["robustness/attack_success_label"]
-    pooled = wilson(sum(round(rate * right) for rate, right in zip(success, n, strict=True)), sum(n))
+    success = defended["robustness/attack_success_label"]
+    images = min(document["rows"][1]["n"]["robustness/attack_success_label"])  # all seeds have the same test images
+    over_images = wilson(round(statistics.mean(success) * images), images)
+    over_seeds = [100 * v for v in _interval(np.array(success))]
     drop = np.subtract(none["robustness/clean_accuracy_label"], defended["robustness/clean_accuracy_label"])
     ratio = np.log(np.divide(defended["quality/fid_judge"], none["quality/fid_judge"]))
     low, middle, high = (float(np.exp(v)) for v in _interval(ratio))
@@ -204,7 +207,8 @@ def targets(document: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"- Attack success on `label` with the defence: **{100 * statistics.mean(success):.1f} %** "
-            f"(pooled over seeds, 95 % Wilson interval {100 * pooled[0]:.1f} to {100 * pooled[1]:.1f} %); without it "
+            f"({over_seeds[0]:.1f} to {over_seeds[2]:.1f} over seeds; {100 * over_images[0]:.1f} to "
+            f"{100 * over_images[1]:.1f} over the {images} test images, which all seeds share); without it "
             f"{100 * statistics.mean(none['robustness/attack_success_label']):.1f} %. Target: at most 20 %.",
             f"- Clean accuracy lost: **{lost[1]:.1f} points** ({lost[0]:.1f} to {lost[2]:.1f}, paired over seeds). "
             "Target: at most 3.",

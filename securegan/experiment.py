@@ -195,7 +195,10 @@ class Experiment:
                 "bad_files": self._bad_files(),
             },
             "detectors": {d.name: {"false_positive_rate": d.false_positive_rate} for d in self.detectors},
-            "selection": f"lowest {self.evaluation.selection} on the validation split, defences at full strength",
+            "selection": (
+                f"lowest {self.evaluation.selection} on the validation split after "
+                f"{100 * self.protocol.choose_after:.0f} % of the epochs, defences at full strength"
+            ),
         }
         if self.attack is not None:
             protocol["surfaces"] = outcome.protocol.get("surfaces", {})

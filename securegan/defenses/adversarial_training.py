@@ -42,7 +42,6 @@ class AdversarialTraining(Defense):
         steps: PositiveInt = 2,
         warmup_epochs: NonNegativeInt = 1,
         ramp_epochs: NonNegativeInt = 3,
-        settle_epochs: NonNegativeInt = 12,
         real_share: Fraction = 1.0,
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
@@ -54,7 +53,6 @@ class AdversarialTraining(Defense):
         eps_factor: final radius of training over the data set's; a wider one gives a margin at the radius attacked.
         warmup_epochs: epochs on clean data.
         ramp_epochs: epochs in which radius and shares grow by equal steps.
-        settle_epochs: epochs at full strength before a checkpoint may be chosen: robustness still grows in them.
         real_share, fake_share: final shares of a batch that get a perturbed twin.
         class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
             maximisation.
@@ -68,7 +66,7 @@ class AdversarialTraining(Defense):
             )
         self.eps = eps_factor * default_eps if eps is None else float(eps)
         self.seed, self.norm, self.steps = seed, norm, steps
-        self.warmup_epochs, self.ramp_epochs, self.settle_epochs = warmup_epochs, ramp_epochs, settle_epochs
+        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
         self.shares = (float(real_share), float(fake_share))
         self.class_weight, self.authenticity_weight = class_weight, authenticity_weight
         self.detector_weight = detector_weight
@@ -82,7 +80,7 @@ class AdversarialTraining(Defense):
         return min(1.0, (epoch - self.warmup_epochs + 1) / (self.ramp_epochs + 1))
 
     def full_strength(self, epoch: int) -> bool:
-        return self.strength(epoch - self.settle_epochs) >= 1.0
+        return self.strength(epoch) >= 1.0
 
     def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
         module.ports["discriminator"].batch.append(self._add_twins)

@@ -1,5 +1,9 @@
 """How a run is measured: sample sizes, extractors and cadence. The constructor is the ``metrics`` config group."""
 
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+
 from securegan.configuration.types import NonNegativeInt, PositiveInt
 
 
@@ -10,6 +14,7 @@ class Protocol:
         self,
         *,
         every_n_epochs: PositiveInt = 1,
+        choose_after: Annotated[float, Ge(0), Lt(1)] = 0.8,
         generated: PositiveInt = 1000,
         fidelity_references: PositiveInt = 256,
         fidelity_epoch_images: PositiveInt = 256,
@@ -24,6 +29,8 @@ class Protocol:
     ) -> None:
         """Args:
         every_n_epochs: an evaluation each so many epochs, and always after the last.
+        choose_after: share of the epochs before any may be chosen, in every run alike: earlier, class heads are half
+            trained, and runs with and without a defence would be compared at different ages.
         generated: outputs for FID, IS, fidelity and the detector.
         fidelity_references: held-out real images that outputs are compared with.
         fidelity_epoch_images: outputs whose fidelity is computed at evaluation epochs (all of them at the end).
@@ -34,13 +41,17 @@ class Protocol:
         check_images: inputs of the gradient-masking checks; 0 is off.
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         """
-        self.every_n_epochs, self.generated = every_n_epochs, generated
+        self.every_n_epochs, self.choose_after, self.generated = every_n_epochs, choose_after, generated
         self.fidelity_references, self.fidelity_epoch_images = fidelity_references, fidelity_epoch_images
         self.epoch_attack_images = epoch_attack_images
         self.epoch_steps, self.epoch_restarts = epoch_steps, epoch_restarts
         self.test_attack_images, self.latent_attack_images = test_attack_images, latent_attack_images
         self.check_images = check_images
         self.inception_weights, self.inception_download = inception_weights, inception_download
+
+    def may_choose(self, epoch: int, epochs: int) -> bool:
+        """Whether the checkpoint of 0-based ``epoch`` of ``epochs`` may be chosen; that of the last one always may."""
+        return epoch + 1 > self.choose_after * epochs
 
     def due(self, epoch: int, last: int) -> bool:
         """Whether 0-based ``epoch`` is evaluated in a run whose last epoch is ``last``."""

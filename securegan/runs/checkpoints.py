@@ -2,7 +2,7 @@
 
 ``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
 a process killed at any moment leaves the previous state whole. Chosen is the best FID on the validation split among the
-epochs at which every defence was at full strength.
+last epochs (:meth:`Protocol.may_choose`) at which every defence was at full strength.
 """
 
 import hashlib
@@ -71,18 +71,16 @@ class Checkpoints(pl.Callback):
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)
         self.index["last"] = entry
+        epochs = trainer.max_epochs or 0
         full = all(d.full_strength(epoch) for d in callbacks_of(trainer) if isinstance(d, Defense))
-        last = trainer.max_epochs is not None and epoch + 1 >= trainer.max_epochs
-        score = self.latest_score() if self.protocol.due(epoch, (trainer.max_epochs or 0) - 1) else None
+        score = self.latest_score() if self.protocol.due(epoch, epochs - 1) else None
+        usable = score is not None and math.isfinite(score)
         best = self.index.get("best")
-        if full and score is not None and math.isfinite(score) and (best is None or score < best["score"]):
+        if usable and full and self.protocol.may_choose(epoch, epochs) and (best is None or score < best["score"]):
             self.index["best"] = {**entry, "score": score}
-        elif last and best is None:  # no evaluated epoch had every defence at full strength
-            self.index["best"] = {
-                **entry,
-                "score": score,
-                "note": "no evaluated epoch had the defences at full strength",
-            }
+        elif best is None and epoch + 1 >= epochs:  # the last epoch, and none could be chosen
+            why = "the defences did not reach full strength" if not full else "the selection figure is not a number"
+            self.index["best"] = {**entry, "score": score, "note": f"the last epoch was taken: {why}."}
         write_json(self.folder / INDEX, self.index)
         wanted = {kept["file"] for kept in self.index.values()}
         for file in self.folder.glob("epoch-*.ckpt*"):

@@ -28,9 +28,9 @@ def context(module: GAN, n: int = 8) -> StepContext:
 
 
 def test_warm_up_then_equal_steps_then_full_strength() -> None:
-    defense = AdversarialTraining(0.1, 0, warmup_epochs=2, ramp_epochs=3, settle_epochs=1)
+    defense = AdversarialTraining(0.1, 0, warmup_epochs=2, ramp_epochs=3)
     assert [defense.strength(epoch) for epoch in range(7)] == [0, 0, 0.25, 0.5, 0.75, 1, 1]
-    assert [defense.full_strength(epoch) for epoch in (5, 6)] == [False, True]
+    assert [defense.full_strength(epoch) for epoch in (4, 5)] == [False, True]
     assert AdversarialTraining(0.1, 0, warmup_epochs=0, ramp_epochs=0).strength(0) == 1
 
 

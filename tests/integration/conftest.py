@@ -29,13 +29,14 @@ SMALL = [
     "metrics.epoch_attack_images=16",
     "metrics.test_attack_images=32",
     "metrics.check_images=16",
+    "metrics.choose_after=0",
     "attack.steps=5",
     "attack.restarts=2",
     "logger=csv",
     "trainer.threads=1",
 ]
 TIMINGS = {"train/images_per_second"}
-SCHEDULE = {"warmup_epochs": 1, "ramp_epochs": 0, "settle_epochs": 0}
+SCHEDULE = {"warmup_epochs": 1, "ramp_epochs": 0}
 TRAINED = [*SMALL, *(f"defense.adversarial_training.{key}={value}" for key, value in SCHEDULE.items())]
 
 
@@ -104,7 +105,7 @@ def same_run() -> Callable[[Path, Path], None]:
 
 @pytest.fixture(scope="session")
 def kill_and_continue() -> Callable[[Path, list[str]], None]:
-    """``kill_and_continue(folder, overrides)``: SIGKILL to all of a run's processes in its second epoch, then ``ckpt=``."""
+    """``kill_and_continue(folder, overrides)``: SIGKILL to a run's processes in its second epoch, then ``ckpt=``."""
 
     def run(folder: Path, overrides: list[str]) -> None:
         command = [sys.executable, "-m", "securegan.run"]
