@@ -91,7 +91,11 @@ def main() -> None:
             f"image), {evaluate:5.2f} s to evaluate it, peak {peak:.0f} MiB"
         )
     about = environment()
-    results = {"command": "python benchmarks/scaling.py", "seconds": round(time.monotonic() - start), "rows": rows}
+    results = {
+        "command": " ".join(["python benchmarks/scaling.py", *sys.argv[1:]]),
+        "seconds": round(time.monotonic() - start),
+        "rows": rows,
+    }
     write_json(Path(__file__).with_suffix(".json"), {**about, **results})
 
 

@@ -25,6 +25,7 @@ from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
+from securegan.metrics.detection import check_calibration
 from securegan.metrics.inception import load_inception
 from securegan.models.base import GenerativeModule
 from securegan.reports.csv_logger import CSVLogger
@@ -54,6 +55,7 @@ class Experiment:
             check_surfaces(self.attack.surfaces, self.module)
         self.detectors: list[Detector] = [build(node) for node in options(config.detector)]
         for detector in self.detectors:
+            check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
         self.defenses: list[Defense] = [build(node, spec.eps, self.seed) for node in options(config.defense)]
         self.judge = load_or_train_judge(self.data, cache)
@@ -67,7 +69,7 @@ class Experiment:
         self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row, spent)
         self.trainer = self._build_trainer()
         if is_main_process():
-            folder.write_environment()
+            folder.write_environment(continued=resumed)
 
     @classmethod
     def start(cls, path: Path, config: DictConfig) -> Self:
@@ -194,7 +196,14 @@ class Experiment:
                 "splits": {split: self.data.split_size(split) for split in ("train", "calibrate", "validate", "test")},
                 "bad_files": self._bad_files(),
             },
-            "detectors": {d.name: {"false_positive_rate": d.false_positive_rate} for d in self.detectors},
+            "detectors": {
+                d.name: {
+                    "false_positive_rate": d.false_positive_rate,
+                    "noise_norm": self.evaluator.noise[0],
+                    "noise_eps": self.evaluator.noise[1],
+                }
+                for d in self.detectors
+            },
             "selection": (
                 f"lowest {self.evaluation.selection} on the validation split after "
                 f"{100 * self.protocol.choose_after:.0f} % of the epochs, defences at full strength"

@@ -9,6 +9,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from paired_runs import Study, run_study
 
 if __name__ == "__main__":
-    cut = Path(os.environ.get("SECUREGAN_DATA", "")) / "fashion_mnist.zip"
-    local = [f"data.path={cut}"] if cut.is_file() else []  # otherwise torchvision's download, of all 70,000 images
+    folder = os.environ.get("SECUREGAN_DATA")
+    cut = Path(folder or "") / "fashion_mnist.zip"
+    if folder and not cut.is_file():
+        raise SystemExit(f"SECUREGAN_DATA={folder} holds no fashion_mnist.zip.")
+    local = [f"data.path={cut}"] if folder else []  # otherwise torchvision's download, of all 70,000 images
     run_study(Study(Path(__file__).parent, ["data=fashion_mnist", "data.batch_size=32"], local=local))

@@ -123,10 +123,14 @@ def random_perturbation(
     surface: Surface, inputs: Tensor, reference: Tensor, ball: Ball, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The baseline of every attack: a random perturbation of the full radius; ``(perturbed, wrong (N,))``."""
-    full = noise.sign() if ball.norm == "linf" else steepest(noise, "l2")
+    perturbed = full_radius(inputs, ball, noise)
     with shielded(surface.victims), torch.no_grad():
-        perturbed = ball.project(inputs + ball.eps * full)
         return perturbed, ~surface.assess(perturbed, reference, surface.objectives[0]).right
+
+
+def full_radius(inputs: Tensor, ball: Ball, noise: Tensor) -> Tensor:
+    """``inputs`` moved along ``noise`` to the border of the ball, as far as the space's bounds allow."""
+    return ball.project(inputs + ball.eps * (noise.sign() if ball.norm == "linf" else steepest(noise, "l2")))
 
 
 def finish(search: Search, ball: Ball, clean_right: Tensor) -> AttackResult:

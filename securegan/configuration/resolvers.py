@@ -14,8 +14,11 @@ def random_hex() -> str:
 
 
 def folder_name(text: str) -> str:
-    """``text`` as one short folder name: ``attack.eps=8/255`` may neither open a subfolder nor grow too long."""
-    return re.sub(r"[^\w.=,+-]+", "-", text)[:_LONGEST]
+    """``text`` as one short folder name that can be given to ``ckpt=`` without quotes.
+
+    ``attack.eps=8/255`` may neither open a subfolder nor grow too long, and Hydra reads ``=`` and ``,`` as its own.
+    """
+    return re.sub(r"[^\w.+-]+", "-", text)[:_LONGEST]
 
 
 def run_folder(continued: str | None, new: str) -> str:

@@ -92,7 +92,8 @@ class AdversarialTraining(Defense):
         self._strength = self.strength(trainer.current_epoch)
 
     def _add_twins(self, context: StepContext) -> None:
-        """The ``batch`` hook: perturbed twins of a share of each origin's images."""
+        """The ``batch`` hook: perturbed twins of a share of each origin's images; their radius is logged."""
+        context.logged["twin_radius"] = torch.tensor(self.eps * self._strength)
         if not self._strength:
             return
         sources = []

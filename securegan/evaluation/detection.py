@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import start_noise
+from securegan.attacks.engine import full_radius, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import PixelSpace
+from securegan.attacks.threat import Norm
 from securegan.data.module import ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.detectors.mahalanobis.fitting import fit_layers
@@ -42,17 +43,25 @@ def adversarial_figures(detector: Detector, attacked: Attacked, surface: str) ->
 
 
 def unattacked_figures(
-    detector: Detector, module: GenerativeModule, data: ImageDataModule, split: str, limit: int, seed: int
+    detector: Detector,
+    module: GenerativeModule,
+    data: ImageDataModule,
+    split: str,
+    limit: int,
+    norm: Norm,
+    eps: float,
+    seed: int,
 ) -> Outcome:
-    """Where nothing is attacked: false alarms on real images and on random noise of the data set's radius."""
-    space, eps = PixelSpace(), data.spec.eps
+    """Where no pixels are attacked: false alarms on real images, and on random noise of radius ``eps``."""
+    space = PixelSpace()
     clean, noise = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
     keys = [torch.zeros(0, dtype=torch.int64)]
     for _, batch in data.chunks(split, limit):
         images = batch.images.to(module.device)
-        signs = start_noise(images, "linf", (seed, "noise", "detector"), batch.index).sign()
+        directions = start_noise(images, norm, (seed, "noise", "detector"), batch.index)
+        moved = full_radius(images, space.ball(images, eps, norm), directions)
         clean.append(detector.scores(module, images).cpu())
-        noise.append(detector.scores(module, space.ball(images, eps, "linf").project(images + eps * signs)).cpu())
+        noise.append(detector.scores(module, moved).cpu())
         keys.append(batch.index)
     order = torch.cat(keys)
     scores = [gather_rows(torch.cat(values), order) for values in (clean, noise)]

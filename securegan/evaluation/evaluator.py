@@ -9,6 +9,7 @@ from torch import Tensor
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import Surface, SurfaceName
+from securegan.attacks.threat import Norm
 from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.evaluation.checks import MaskingChecks
@@ -55,7 +56,7 @@ class Evaluator:
                 outcome.merge(adversarial_figures(detector, attacked[watched], watched))
             else:
                 limit = self.protocol.test_attack_images if final else self.protocol.epoch_attack_images or CHUNK
-                outcome.merge(unattacked_figures(detector, module, self.data, split, limit, self.seed))
+                outcome.merge(unattacked_figures(detector, module, self.data, split, limit, *self.noise, self.seed))
             outcome.merge(generated_figures(detector, module, self.protocol.generated))
             if self._judge_detector is None:
                 rate = detector.false_positive_rate
@@ -99,6 +100,11 @@ class Evaluator:
         asked = None if self.attack is None else self.attack.surfaces
         return build_surfaces(check_surfaces(asked, module), module, self.data, self.judge)
 
+    @property
+    def noise(self) -> tuple[Norm, float]:
+        """Norm and radius of random noise on images: the attack's; where there is none, the data set's in L-inf."""
+        return ("linf", self.data.spec.eps) if self.attack is None else (self.attack.norm, self.attack.eps)
+
     def _epoch_attack(self, attack: PGD) -> PGD:
         """The run's attack with the fewer steps and restarts of an evaluation epoch."""
         lighter = copy.copy(attack)
@@ -122,11 +128,10 @@ class Evaluator:
 
         attacked = self.quality.fidelity_of(module, moved())
         outcome.arrays["fidelity_latent_attack"] = attacked.numpy()
-        outcome.metrics["quality/fidelity_latent_attack"] = float(attacked.nanmean())
-        outcome.n["quality/fidelity_latent_attack"] = len(attacked)
+        outcome.add_mean("quality/fidelity_latent_attack", attacked, "their class has no image among the references")
 
     def _samples(self, module: GenerativeModule) -> dict[str, np.ndarray]:
-        """64 outputs, classes in turn where the data is labelled: a grid whose columns are classes."""
+        """64 outputs, classes in turn where the data is labelled."""
         z, _ = module.latents(SAMPLES, "evaluation", "grid")
         k = module.spec.num_classes
         y = torch.arange(SAMPLES, device=z.device) % k if k else None

@@ -38,6 +38,13 @@ class Outcome:
         if n:
             self.metrics[key], self.n[key], self.interval[key] = k / n, n, wilson(k, n)
 
+    def add_mean(self, key: str, values: Tensor, undefined: str) -> None:
+        """Add the mean of ``values (N,)`` that are numbers, with their n; why others are not is noted."""
+        known = values[~values.isnan()]
+        self.metrics[key], self.n[key] = float(known.mean()), len(known)
+        if len(known) < len(values):
+            self.notes.append(f"{key} leaves out {len(values) - len(known)} of {len(values)} images: {undefined}.")
+
     def add(self, figures: FigureSet) -> None:
         """Add figures computed by ``metrics/``."""
         for name in ("metrics", "n", "interval"):

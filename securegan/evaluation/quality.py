@@ -48,6 +48,8 @@ class Quality:
         """FID, IS, fidelity, the judge's reading of the class asked for, and diversity; all ranks take part."""
         details: dict[str, object] = {}
         outcome = Outcome(protocol={"quality": details})
+        for extractor in self.extractors:
+            extractor.to(module.device)
         total = self.protocol.generated
         fakes = {e.key: Moments(e.feature_dim) for e in self.extractors}
         scores = {e.key: InceptionScore(e.num_logits) for e in self.extractors}
@@ -124,13 +126,12 @@ class Quality:
         total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
         clean = self.fidelity_of(module, image_chunks(module, total, "samples"))
         outcome.arrays["fidelity_clean"] = clean.numpy()
-        outcome.metrics["quality/fidelity"] = float(clean.nanmean())
-        outcome.n["quality/fidelity"] = len(clean)
+        outcome.add_mean("quality/fidelity", clean, "their class has no image among the references")
         others = (
             (batch.index, batch.images.to(module.device), batch.labels.to(module.device))
             for _, batch in self.data.chunks("calibrate", 1000 if final else 256)
         )
         real = self.fidelity_of(module, others)
         outcome.arrays["fidelity_real"] = real.numpy()
-        outcome.metrics["quality/fidelity_real"], outcome.n["quality/fidelity_real"] = float(real.nanmean()), len(real)
+        outcome.add_mean("quality/fidelity_real", real, "their class has no image among the references")
         return outcome

@@ -127,21 +127,22 @@ def _repeatable(one_thread: bool) -> Iterator[None]:
 
 def _load(data: JudgedData, split: str, limit: int) -> tuple[Tensor, Tensor]:
     """Up to ``limit`` images ``(N, C, H, W)`` uint8 and labels of ``split``, picked without regard to order."""
-    size = data.split_size(split)
+    size, spec = data.split_size(split), data.spec
     picked = torch.zeros(size, dtype=torch.bool)
     picked[permutation(size, "judge", SEED, "subset")[:limit]] = True
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
+    images = torch.empty(min(limit, size), spec.channels, spec.size, spec.size, dtype=torch.uint8)
+    labels = torch.empty(len(images), dtype=torch.int64)
+    n = 0
     for start in range(0, size, READ):
         batch = data.chunk(split, start, min(start + READ, size))
         kept = picked[start : start + READ]
-        if data.spec.num_classes:
+        if spec.num_classes:
             kept = kept & (batch.labels >= 0)
-        images.append(batch.images[kept].mul(255).round().clamp(0, 255).to(torch.uint8))
-        labels.append(batch.labels[kept])
-    if not images:
-        return torch.empty(0, data.spec.channels, data.spec.size, data.spec.size), torch.empty(0, dtype=torch.int64)
-    return torch.cat(images), torch.cat(labels)
+        rows = slice(n, n + int(kept.sum()))
+        images[rows] = batch.images[kept].mul(255).round().clamp(0, 255).to(torch.uint8)
+        labels[rows] = batch.labels[kept]
+        n = rows.stop
+    return images[:n], labels[:n]
 
 
 def _turned(images: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,15 @@ from securegan.metrics.robustness import wilson
 _ROUNDING = 1e-9  # (n + 1) * fpr may miss a whole number by this much
 
 
+def check_calibration(images: int, fpr: float) -> None:
+    """Raises UserError where so few calibration images cannot support a threshold at the rate ``fpr``."""
+    needed = math.ceil(1 / fpr - _ROUNDING) - 1
+    if images < needed:
+        raise UserError(
+            f"a false-positive rate of {fpr} needs at least {needed} calibration images, and there are {images}."
+        )
+
+
 def conformal_threshold(calibration_scores: Tensor, fpr: float) -> float:
     """The threshold above which a new negative falls with probability at most ``fpr``.
 
@@ -29,12 +38,8 @@ def conformal_threshold(calibration_scores: Tensor, fpr: float) -> float:
     if not 0 < fpr < 1:
         raise UserError(f"a false-positive rate must lie between 0 and 1, got {fpr}.")
     scores = _scores(calibration_scores).sort().values
+    check_calibration(len(scores), fpr)
     rank = len(scores) + 1 - math.floor((len(scores) + 1) * fpr + _ROUNDING)
-    if rank > len(scores):
-        needed = math.ceil(1 / fpr - _ROUNDING) - 1
-        raise UserError(
-            f"a false-positive rate of {fpr} needs at least {needed} calibration images, and there are {len(scores)}."
-        )
     threshold = float(scores[rank - 1])
     if math.isinf(threshold):
         raise UserError(f"the detector's scores at a false-positive rate of {fpr} are infinite, so no threshold fits.")

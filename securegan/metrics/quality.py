@@ -34,6 +34,9 @@ class FeatureExtractor(Protocol):
     def num_logits(self) -> int:
         """K of :meth:`extract`."""
 
+    def to(self, device: torch.device, /) -> Self:
+        """Move the network to where its images will be."""
+
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``(N, F)`` and logits ``(N, K)``, float32, of images ``(N, C, H, W)`` in ``[0, 1]``."""
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from securegan.reports.redaction import redacted
 from securegan.reports.results import X_COLUMN
+from securegan.runs.atomic import write_atomically
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 Kind = Literal["steps", "epochs"]
@@ -148,6 +149,7 @@ class WandbLogger(Logger):
         run, self._run, self._closed = self._run, None, True
         if run is not None:
             try:
+                self._sent.write()
                 run.finish()
             except Exception as error:
                 _log.warning(
@@ -263,10 +265,16 @@ class _Sent:
         return images_seen is None or images_seen > self.before[kind]
 
     def note(self, kind: Kind, images_seen: int | None) -> None:
-        """``kind`` at ``images_seen`` was sent."""
+        """``kind`` at ``images_seen`` was sent. Written with the next step, when all of an epoch's items were."""
         if images_seen is not None and images_seen > self.now[kind]:
             self.now[kind] = images_seen
-            self.path.write_text(json.dumps(self.now), encoding="utf-8")
+            if kind == "steps":
+                self.write()
+
+    def write(self) -> None:
+        """Keep how far this process came, whenever it is killed."""
+        text = json.dumps(self.now)
+        write_atomically(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _quiet_settings() -> dict[str, Any]:

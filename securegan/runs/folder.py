@@ -48,15 +48,27 @@ class RunFolder:
         if (path / "checkpoints" / "index.json").exists():
             folder.release()
             raise UserError(f"{path} holds a run: continue it with ckpt={path}, or choose another hydra.run.dir.")
-        for stale in ("steps.csv", "metrics.json", "metrics.csv", "report.html"):
+        stale_files = ("steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json")
+        for stale in (
+            *stale_files,
+            "wandb_id.txt",
+            "wandb_sent.json",
+        ):  # of a run that died before its first saved point
             (path / stale).unlink(missing_ok=True)
         text = OmegaConf.to_yaml(config, resolve=True)
         write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
         return folder
 
-    def write_environment(self) -> None:
-        """environment.json, once threads and devices are set."""
-        write_json(self.path / "environment.json", environment())
+    def write_environment(self, *, continued: bool) -> None:
+        """environment.json, once threads and devices are set; a continuation is listed in it, below the first start."""
+        path, now = self.path / "environment.json", environment()
+        if continued and path.is_file():
+            try:
+                first = json.loads(path.read_text())
+                now = {**first, "continued": [*first.get("continued", []), now]}
+            except (ValueError, AttributeError, TypeError):  # damaged: this start is what is known
+                pass
+        write_json(path, now)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -67,9 +79,10 @@ class RunFolder:
         metrics = path / "metrics.json"
         if metrics.is_file():
             try:
-                folder.results = json.loads(metrics.read_text())
-                folder.rows = folder.results.pop("rows")
-            except (ValueError, KeyError, UnicodeDecodeError) as error:
+                folder.results = dict(json.loads(metrics.read_text()))
+                folder.rows = [dict(row) for row in folder.results.pop("rows")]
+                _ = [(row["epoch"], row["metrics"]) for row in folder.rows]
+            except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{metrics} is damaged ({error}): restore it or start a new run.") from error
         return folder
 

@@ -56,4 +56,4 @@ def test_a_sweeps_jobs_lie_side_by_side_and_flat(program: Path) -> None:
     folders = [Path(output_dir) for _, output_dir, _ in launch(program, "-m", "seed=1,2", "attack.eps=8/255")]
     assert len({folder.parent for folder in folders}) == 1
     assert "-sweep-" in folders[0].parent.name
-    assert [folder.name for folder in folders] == ["0-attack.eps=8-255,seed=1", "1-attack.eps=8-255,seed=2"]
+    assert [folder.name for folder in folders] == ["0-attack.eps-8-255-seed-1", "1-attack.eps-8-255-seed-2"]

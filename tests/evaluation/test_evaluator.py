@@ -11,6 +11,7 @@ from securegan.detectors.mahalanobis.callback import Mahalanobis
 from securegan.errors import ConfigError
 from securegan.evaluation.detection import adversarial_figures
 from securegan.evaluation.evaluator import Evaluator
+from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.robustness import attack_surface
 from securegan.evaluation.sampling import image_chunks
@@ -90,6 +91,13 @@ def test_diversity_within_classes_tells_one_image_a_class_from_many(gan: GAN, da
     draw = gan.generate
     gan.generate = lambda codes, y: draw(z.expand_as(codes), y)  # type: ignore[method-assign]
     assert varied > 0 and evaluator.measure(gan, "validate", [], final=False).metrics[key] < 1e-3 * varied
+
+
+def test_a_mean_counts_the_values_it_is_of_and_says_what_it_leaves_out() -> None:
+    outcome = Outcome()
+    outcome.add_mean("quality/fidelity", torch.tensor([0.2, float("nan"), 0.4]), "no reference")
+    assert outcome.metrics["quality/fidelity"] == pytest.approx(0.3) and outcome.n["quality/fidelity"] == 2
+    assert outcome.notes == ["quality/fidelity leaves out 1 of 3 images: no reference."]
 
 
 def test_detection_on_authenticity_counts_real_images_alone(gan: GAN, data: Digits, judge: Judge) -> None:

@@ -43,6 +43,10 @@ def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None
     with Experiment(RunFolder.open(two_ranks), config, resumed=True) as alone:
         load_weights(alone.module, two_ranks / "checkpoints")
         metrics = alone.evaluation.measure(alone.module, alone.data, "test", final=True).metrics
+        detector = alone.detectors[0]
+        threshold = detector.threshold
+        detector.fit(alone.module, alone.data)  # as one process fits it on the same images
+        assert detector.threshold == pytest.approx(threshold, rel=1e-5)
     assert metrics.keys() == reported.keys()
     for key, value in metrics.items():
         assert reported[key] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), key

@@ -15,9 +15,11 @@ from securegan.runs.folder import RunFolder
 def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 0})
     RunFolder.create(tmp_path, config).release()
-    (tmp_path / "steps.csv").write_text("of a run that ended before its first saved point")
+    left = [tmp_path / name for name in ("steps.csv", "wandb_id.txt", "wandb_sent.json", "environment.json")]
+    for path in left:
+        path.write_text("of a run that ended before its first saved point")
     RunFolder.create(tmp_path, config).release()
-    assert not (tmp_path / "steps.csv").exists()
+    assert not any(path.exists() for path in left)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds a run: continue it with ckpt="):
@@ -33,6 +35,24 @@ def test_rows_after_the_saved_point_are_dropped_and_none_is_doubled(tmp_path: Pa
     again.prune(2)
     assert [row["epoch"] for row in RunFolder.open(tmp_path).rows] == [1, 2]
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+
+
+def test_a_continuation_is_listed_below_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder.create(tmp_path, OmegaConf.create({}))
+    for arguments in (["seed=3"], ["ckpt=a"], ["ckpt=b"]):
+        monkeypatch.setattr("sys.argv", ["run", *arguments])
+        folder.write_environment(continued=arguments != ["seed=3"])
+    about = json.loads((tmp_path / "environment.json").read_text())
+    assert about["command"].endswith("seed=3")
+    assert [entry["command"].split()[-1] for entry in about["continued"]] == ["ckpt=a", "ckpt=b"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", "null", '{"rows": 1}', '{"rows": [1]}', '{"rows": [{"a": 1}]}'])
+def test_damaged_metrics_are_named(tmp_path: Path, content: str) -> None:
+    RunFolder.create(tmp_path, OmegaConf.create({})).release()
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match=r"metrics\.json is damaged"):
+        RunFolder.open(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", '{"last": {"file": "x"}}', "[1]", '{"last": 3}'])
