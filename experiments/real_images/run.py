@@ -21,10 +21,10 @@ from securegan.runs.atomic import write_json
 
 FOLDER = Path(__file__).resolve().parent
 JOBS = {
-    "cifar10": ["data=cifar10", "data.max_images=4000", "data.batch_size=32", "trainer.max_epochs=20"],
+    "cifar10": ["data=cifar10", "data.max_images=4000", "data.batch_size=32", "trainer.max_epochs=12"],
     "dfdc": [
-        *["data=folder", "data.size=128", "data.eps=8/255", "data.max_images=1500", "data.batch_size=16"],
-        *["trainer.max_epochs=8", "metrics.generated=500", "metrics.test_attack_images=100"],
+        *["data=folder", "data.size=128", "data.eps=8/255", "data.max_images=1000", "data.batch_size=16"],
+        *["trainer.max_epochs=6", "metrics.generated=500", "metrics.test_attack_images=100"],
         "metrics.latent_attack_images=50",
     ],
 }

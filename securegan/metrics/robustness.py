@@ -11,7 +11,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from securegan.metrics.distributed import all_sum
 from securegan.metrics.figures import FigureSet, empty
 
 
@@ -62,12 +61,6 @@ class AttackTally:
         batch = [len(right), int(right.sum()), int(lost.sum()), int((~kept).sum()), screened, unflagged]
         self.counts = self.counts + torch.tensor(batch)
         return self
-
-    def reduce(self) -> "AttackTally":
-        """A new tally over the batches of all ranks; every rank must call it."""
-        whole = AttackTally()
-        whole.counts = all_sum(self.counts)
-        return whole
 
     def figures(self, surface: str, *, adaptive: bool = False) -> FigureSet:
         """Every figure with its n and Wilson interval, under its full key.

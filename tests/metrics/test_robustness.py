@@ -71,7 +71,7 @@ def test_batches_add_up():
     parts = AttackTally()
     for start in range(0, 16, 5):
         parts.update(*(mask[start : start + 5] for mask in masks))
-    assert parts.figures("label") == AttackTally().update(*masks).reduce().figures("label")
+    assert parts.figures("label") == AttackTally().update(*masks).figures("label")
 
 
 def test_masks_must_fit_and_detectors_watch_all_or_none():
