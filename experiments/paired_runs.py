@@ -128,7 +128,7 @@ def _write(study: Study, base: Path, seeds: Sequence[int]) -> None:
         for arm, found in results.items()
         for seed, run in zip(seeds, found, strict=True)
         for check in run["checks"]
-        if not check["passed"]
+        if check["passed"] is False
     ]
     first = results["none"][0]
     about = json.loads((base / f"none-seed{seeds[0]}" / "environment.json").read_text())

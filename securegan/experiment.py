@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.configuration.allowlist import build
+from securegan.configuration.paths import with_absolute_paths
 from securegan.configuration.validate import validate
 from securegan.data.module import ImageDataModule
 from securegan.defenses.base import Defense
@@ -74,6 +75,7 @@ class Experiment:
     @classmethod
     def start(cls, path: Path, config: DictConfig) -> Self:
         """A new run in ``path``."""
+        config = with_absolute_paths(config)
         folder = RunFolder.create(path, config) if is_main_process() else RunFolder(path)
         return cls(folder, config, resumed=False)
 
@@ -161,7 +163,7 @@ class Experiment:
                 "interval": outcome.interval,
                 "notes": [*outcome.notes, *([entry["note"]] if "note" in entry else [])],
             },
-            "protocol": self._protocol(outcome),
+            "protocol": self._protocol(outcome, entry.get("note")),
             "checks": [vars(check) for check in outcome.checks],
             "seconds": self.evaluation.seconds,
         }
@@ -171,7 +173,8 @@ class Experiment:
         if outcome.flagged:
             self.folder.write_flagged(**outcome.flagged)
 
-    def _protocol(self, outcome: Outcome) -> dict[str, Any]:
+    def _protocol(self, outcome: Outcome, instead: str | None) -> dict[str, Any]:
+        """How everything was measured; ``instead`` says which checkpoint was taken where none could be chosen."""
         spec = self.data.spec
         protocol: dict[str, Any] = {
             "seed": self.seed,
@@ -204,7 +207,9 @@ class Experiment:
                 }
                 for d in self.detectors
             },
-            "selection": (
+            "defenses": {d.name: d.facts for d in self.defenses},
+            "selection": instead
+            or (
                 f"lowest {self.evaluation.selection} on the validation split after "
                 f"{100 * self.protocol.choose_after:.0f} % of the epochs, defences at full strength"
             ),

@@ -1,5 +1,6 @@
 """The main job: ``python -m securegan.run model=gan attack=pgd``. Compose, build, fit, test, report."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def job(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command line: a user's mistake ends with one sentence and exit code 2."""
+    """The command line: a user's mistake ends with one sentence and exit code 2, an interruption with 130 or 143."""
     try:
         check_installation()
         for config in compose_checked(sys.argv[1:]):
@@ -46,6 +47,18 @@ def _guarded(config: DictConfig) -> None:
         job(config)
     except UserError as error:  # before Hydra, which would print a traceback and exit with 1
         _refuse(error)
+    except (KeyboardInterrupt, SystemExit) as end:  # Lightning makes the second of both Ctrl-C and SIGTERM
+        _interrupted(Path(config.ckpt or HydraConfig.get().runtime.output_dir), end)
+
+
+def _interrupted(folder: Path, end: BaseException) -> None:
+    """Say how to go on, and exit as a shell expects of SIGTERM (143) and of Ctrl-C (130)."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    saved = (folder / "checkpoints" / "index.json").is_file()
+    how = f"continue with: python -m securegan.run ckpt={shlex.quote(str(folder))}"
+    sys.stderr.write(f"securegan: interrupted; {how if saved else 'nothing was saved yet, start it anew.'}\n")
+    sys.exit(143 if isinstance(end, SIGTERMException) else 130)
 
 
 def _refuse(error: UserError) -> None:

@@ -79,6 +79,10 @@ class AdversarialTraining(Defense):
             return 0.0
         return min(1.0, (epoch - self.warmup_epochs + 1) / (self.ramp_epochs + 1))
 
+    @property
+    def facts(self) -> dict[str, object]:
+        return {"norm": self.norm, "eps": self.eps, "steps": self.steps}
+
     def full_strength(self, epoch: int) -> bool:
         return self.strength(epoch) >= 1.0
 

@@ -18,6 +18,11 @@ class Defense(pl.Callback):
         """Append hooks to ``module.ports``."""
         raise NotImplementedError
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a reader of the figures must know of its settings, for the run's protocol."""
+        return {}
+
     def full_strength(self, epoch: int) -> bool:
         """Whether epoch ``epoch`` (0-based) was trained at the defence's final setting.
 

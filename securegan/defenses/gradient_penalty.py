@@ -25,6 +25,10 @@ class GradientPenalty(Defense):
         super().__init__()
         self.weight = weight
 
+    @property
+    def facts(self) -> dict[str, object]:
+        return {"weight": self.weight}
+
     def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
         module.ports["discriminator"].loss.append(self._penalty)
 

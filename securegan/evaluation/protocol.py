@@ -15,7 +15,7 @@ class Protocol:
         *,
         every_n_epochs: PositiveInt = 1,
         choose_after: Annotated[float, Ge(0), Lt(1)] = 0.8,
-        generated: PositiveInt = 1000,
+        generated: Annotated[int, Ge(2)] = 1000,
         fidelity_references: PositiveInt = 256,
         fidelity_epoch_images: PositiveInt = 256,
         epoch_attack_images: NonNegativeInt = 128,

@@ -20,7 +20,7 @@ class Check:
 
     name: str
     surface: str
-    passed: bool
+    passed: bool | None  # None where there was nothing to judge
     detail: str
 
 
@@ -59,10 +59,11 @@ def never_weaker(masks: Sequence[Tensor], settings: Sequence[str], *, name: str,
     """
     if len(masks) != len(settings) or len(masks) < 2:
         raise ValueError(f"want a setting for each of two or more masks, got {len(masks)} and {len(settings)}")
+    if not len(masks[0]):
+        return _unjudged(name, surface)
     steps = [not_weaker(stronger, weaker, name=name, surface=surface) for weaker, stronger in pairwise(masks)]
     rates = ", ".join(
-        f"{setting}: {float(mask.double().mean()) if len(mask) else math.nan:.3f}"
-        for setting, mask in zip(settings, masks, strict=True)
+        f"{setting}: {float(mask.double().mean()):.3f}" for setting, mask in zip(settings, masks, strict=True)
     )
     return Check(name, surface, all(step.passed for step in steps), f"{rates}, n = {len(masks[0])}")
 
@@ -78,5 +79,5 @@ def reaches_all(success: Tensor, *, name: str, surface: str, share: float = 0.99
 
 
 def _unjudged(name: str, surface: str) -> Check:
-    """Without examples nothing is shown, and a check that shows nothing has not passed."""
-    return Check(name, surface, False, "no example whose clean decision is right, so nothing could be judged")
+    """Without examples nothing is shown: the check has neither passed nor failed."""
+    return Check(name, surface, None, "no example whose clean decision is right, so nothing could be judged")

@@ -38,6 +38,7 @@ def render(results: RunResults, plots: Plots | None = None) -> str:
         plots=plots or draw_all(results),
         checks=sorted(results.checks, key=_failed_first),
         failed=len(results.violations),
+        judged=sum(check.passed is not None for check in results.checks),
         bad_sentence=bad_sentence,
         bad=bad[:MAX_BAD_FILES],
         bad_more=max(0, len(bad) - MAX_BAD_FILES),

@@ -190,6 +190,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Data digest", str(data.get("digest") or "")),
         ("Seed", "" if results.seed is None else plain(results.seed)),
         *_threats(results),
+        ("Defences", plain(results.protocol["defenses"] or "none") if "defenses" in results.protocol else ""),
         ("Quality", plain({key: value for key, value in quality.items() if not key.startswith("digest")})),
         ("Extractor digest", extractor_digest(results)),
         ("Checkpoint chosen by", str(results.protocol.get("selection") or "")),

@@ -60,7 +60,7 @@ class Figures(BaseModel):
 
 
 class Check(BaseModel):
-    """One gradient-masking check; ``passed`` is None where it does not apply."""
+    """One gradient-masking check; ``passed`` is None where there was nothing to judge."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -6,9 +6,11 @@ from typing import Literal
 from securegan.reports.glossary import count_written, describe, written
 from securegan.reports.protocol import floor
 from securegan.reports.results import RunResults
+from securegan.runs.checkpoints import WEAK
 
 LOW_ACCURACY = 0.7  # below it, a model has so little to lose that attack success says little
 COLLAPSED = 0.5  # outputs no more than this share as varied as real images are repetitions of few
+READS = 0.3  # share of the way from chance to certainty that a judge must have come
 SIMILAR = 0.5  # random noise reaching this share of an attack's success explains it largely
 
 _RIGHT = {
@@ -66,6 +68,8 @@ def _robustness(results: RunResults) -> list[str]:
         if figures.value(key) is not None:
             n = figures.n.get(key)
             what = _RIGHT.get(surface, f"right decisions on {surface}")
+            if surface == "latent" and results.part("data").get("num_classes") == 0:
+                what = "outputs that looked typical"
             lost.append(f"{_rate(results, key)} of {what if n is None else f'{count_written(n)} {what}'}")
     if not lost:
         return []
@@ -100,7 +104,7 @@ def _alarms(results: RunResults) -> list[str]:
             f"Clean accuracy is low ({written(clean, 'rate')}): a model that is often wrong without any attack has "
             "little to lose, and its attack success says little."
         )
-    alarms += _collapse(results)
+    alarms += _unfinished(results) + _collapse(results)
     undefined = [key for key in results.headline.metrics if results.headline.value(key) is None]
     if undefined:
         names = ", ".join(describe(key).full_label for key in undefined)
@@ -110,6 +114,15 @@ def _alarms(results: RunResults) -> list[str]:
             surface = key.removeprefix("robustness/violations_")
             alarms.append(f"{value:,.0f} attack results on {surface} left their bounds; they count as failed attacks.")
     return alarms
+
+
+def _unfinished(results: RunResults) -> list[str]:
+    trainer = results.config.get("trainer")
+    epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
+    done = max((row.epoch or 0 for row in results.rows), default=0)
+    if results.test is not None or not isinstance(epochs, int) or done >= epochs:
+        return []
+    return [f"This run stopped after epoch {done} of {epochs}; continue it with ckpt=."]
 
 
 def _collapse(results: RunResults) -> list[str]:
@@ -140,6 +153,9 @@ def _cautions(results: RunResults) -> list[str]:
         cautions.append(
             "No gradient-masking checks were recorded, so a low attack success may only mean a weak attack."
         )
+    if str(results.protocol.get("selection", "")) == WEAK:
+        cautions.append("The run was too short: its defences did not reach full strength, so it does not show them.")
+    cautions += _unread(results) + _mismatched(results)
     if not detected:
         cautions.append("No detector was measured, so nothing is claimed about detection.")
     nonadaptive = [key for key in figures.metrics if key.endswith("_nonadaptive")]
@@ -149,6 +165,35 @@ def _cautions(results: RunResults) -> list[str]:
             "claimed against one who does."
         )
     return cautions + _comparisons(results)
+
+
+def _unread(results: RunResults) -> list[str]:
+    """The judge is the ruler of FID, IS and diversity: is it one?"""
+    quality = results.part("quality")
+    accuracy, classes = quality.get("judge_accuracy"), results.part("data").get("num_classes")
+    chance = 1 / classes if classes else 1 / 4  # of quarter turns, for unlabelled data
+    if not isinstance(accuracy, float) or (accuracy - chance) / (1 - chance) >= READS:
+        return []
+    return [
+        f"The judge itself reads only {written(accuracy, 'rate')} of held-out real images rightly, by chance it would "
+        f"be {written(chance, 'rate')}: figures in its features say little here."
+    ]
+
+
+def _mismatched(results: RunResults) -> list[str]:
+    """A defence trained against another norm, or within a smaller radius, than the attack's."""
+    attack, found = results.part("attack"), []
+    for name, facts in results.part("defenses").items():
+        norm, eps = facts.get("norm"), facts.get("eps")
+        if norm is None or not attack:
+            continue
+        if norm != attack.get("norm") or float(eps) < float(attack.get("eps", 0)):
+            found.append(
+                f"{name.replace('_', ' ').capitalize()} trained within {norm} {float(eps):.3g}, and the attack works "
+                f"within {attack.get('norm')} {float(attack.get('eps', 0)):.3g}: its figures are not those of a "
+                "defence against it."
+            )
+    return found
 
 
 def _comparisons(results: RunResults) -> list[str]:

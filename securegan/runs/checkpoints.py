@@ -22,6 +22,8 @@ from securegan.models.base import GenerativeModule, callbacks_of
 from securegan.runs.atomic import write_json
 
 INDEX = "index.json"
+WEAK = "the last epoch was taken: the defences did not reach full strength."
+UNSCORED = "the last epoch was taken: the selection figure is not a number."
 
 
 def sha256(path: Path) -> str:
@@ -79,8 +81,7 @@ class Checkpoints(pl.Callback):
         if usable and full and self.protocol.may_choose(epoch, epochs) and (best is None or score < best["score"]):
             self.index["best"] = {**entry, "score": score}
         elif best is None and epoch + 1 >= epochs:  # the last epoch, and none could be chosen
-            why = "the defences did not reach full strength" if not full else "the selection figure is not a number"
-            self.index["best"] = {**entry, "score": score, "note": f"the last epoch was taken: {why}."}
+            self.index["best"] = {**entry, "score": score, "note": UNSCORED if full else WEAK}
         write_json(self.folder / INDEX, self.index)
         wanted = {kept["file"] for kept in self.index.values()}
         for file in self.folder.glob("epoch-*.ckpt*"):

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -179,7 +182,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "command": " ".join(["python -m securegan.run", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "securegan.run", *_arguments()]),
         "versions": versions,
         "commit": git_commit(),
         "machine": {
@@ -189,6 +192,13 @@ def environment() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def _arguments() -> list[str]:
+    """The command line's arguments; of a sweep, those of this job alone."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return list(HydraConfig.get().overrides.task)
+    return sys.argv[1:]
 
 
 def git_commit() -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -35,6 +36,19 @@ def test_a_run_leaves_a_folder_that_explains_itself(finished: Path) -> None:
     assert arrays["distance_generated"].shape == (64,)
     flagged = list(csv.DictReader((finished / "flagged.csv").open()))
     assert len(flagged) == int((arrays["distance_generated"] > arrays["threshold"]).sum())
+
+
+def test_a_command_and_a_config_that_work_from_anywhere(command: Command, tmp_path: Path) -> None:
+    for number in range(60):
+        place = tmp_path / "my images=1" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), number * 4).save(place / f"{number}.png")
+    done = command(
+        "data=folder", "data.path='my images=1'", "detector=none", "trainer.max_epochs=1", "data.batch_size=900"
+    )
+    assert done.returncode == 2 and "data.batch_size=900" in done.stderr
+    (folder,) = (tmp_path / "runs").glob("*/*")
+    assert f"path: {tmp_path}/my images=1" in (folder / "config.yaml").read_text()
 
 
 def test_robust_accuracy_and_attack_success_agree(finished: Path) -> None:

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +26,27 @@ def test_killed_in_mid_epoch_and_continued_is_the_uninterrupted_run(
     kill_and_continue(tmp_path / "killed", [*small_settings, "trainer.max_epochs=3"])
     same_run(finished, tmp_path / "killed")
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]  # a continued run makes no folder beside
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, small_settings: list[str], sent: signal.Signals, code: int
+) -> None:
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "-m", "securegan.run", *small_settings, "trainer.max_epochs=200"]
+    process = subprocess.Popen(
+        [*command, f"hydra.run.dir={folder}"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "checkpoints" / "index.json").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code and "Traceback" not in said
+    assert f"interrupted; continue with: python -m securegan.run ckpt={folder}" in said
 
 
 def test_how_often_a_run_is_measured_does_not_change_its_weights(

@@ -55,6 +55,6 @@ def test_unbounded_attack_must_reach_all():
 def test_nothing_shown_is_nothing_passed():
     nothing = torch.zeros(0, dtype=torch.bool)
     for check in (judged(nothing, nothing), reaches_all(nothing, name="unbounded", surface="label")):
-        assert not check.passed and "nothing could be judged" in check.detail
+        assert check.passed is None and "nothing could be judged" in check.detail
     with pytest.raises(ValueError, match="two masks"):
         judged(mask(3), mask(3, n=50))

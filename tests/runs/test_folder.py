@@ -1,6 +1,7 @@
 """The run folder and its checkpoints under faults."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically
 from securegan.runs.checkpoints import read_index, sha256, verified
-from securegan.runs.folder import RunFolder
+from securegan.runs.folder import RunFolder, environment
 
 
 def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
@@ -44,6 +45,8 @@ def test_a_continuation_is_listed_below_the_first_start(tmp_path: Path, monkeypa
         folder.write_environment(continued=arguments != ["seed=3"])
     about = json.loads((tmp_path / "environment.json").read_text())
     assert about["command"].endswith("seed=3")
+    monkeypatch.setattr("sys.argv", ["run", "data.path='a b=1'"])
+    assert shlex.split(environment()["command"])[-1] == "data.path='a b=1'"
     assert [entry["command"].split()[-1] for entry in about["continued"]] == ["ckpt=a", "ckpt=b"]
 
 

@@ -1,0 +1,18 @@
+"""Paths in a configuration that is kept: a run continued from another folder must find what it was started with."""
+
+import copy
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+PLACES = ("data.path", "cache_dir", "metrics.inception_weights")
+
+
+def with_absolute_paths(config: DictConfig) -> DictConfig:
+    """A copy of ``config`` whose relative paths start at the current folder."""
+    kept = copy.deepcopy(config)
+    for key in PLACES:
+        value = OmegaConf.select(kept, key, default=None)
+        if value is not None and not Path(str(value)).expanduser().is_absolute():
+            OmegaConf.update(kept, key, str(Path(str(value)).absolute()))
+    return kept
