@@ -189,6 +189,8 @@ def _cell(values: list[float] | None, *, plain: bool) -> str:
     if not values:
         return "–"
     show = (lambda v: f"{v:.2f}") if plain else (lambda v: f"{100 * v:.1f} %")
+    if len(values) == 1:
+        return show(values[0])
     return f"{show(statistics.mean(values))} ({show(min(values))} to {show(max(values))})"
 
 
@@ -201,18 +203,18 @@ def targets(document: dict[str, Any]) -> str:
     over_seeds = [100 * v for v in _interval(np.array(success))]
     drop = np.subtract(none["robustness/clean_accuracy_label"], defended["robustness/clean_accuracy_label"])
     ratio = np.log(np.divide(defended["quality/fid_judge"], none["quality/fid_judge"]))
-    low, middle, high = (float(np.exp(v)) for v in _interval(ratio))
+    ratios = tuple(float(np.exp(v)) for v in _interval(ratio))
     lost = [100 * v for v in _interval(drop)]
     caught = none.get("detection/tpr_at_5fpr")
     return "\n".join(
         [
             f"- Attack success on `label` with the defence: **{100 * statistics.mean(success):.1f} %** "
-            f"({over_seeds[0]:.1f} to {over_seeds[2]:.1f} over seeds; {100 * over_images[0]:.1f} to "
-            f"{100 * over_images[1]:.1f} over the {images} test images, which all seeds share); without it "
+            f"({_range(over_seeds, '.1f')} over seeds; {100 * over_images[0]:.1f} to {100 * over_images[1]:.1f} over "
+            f"the {images} test images, which all seeds share); without it "
             f"{100 * statistics.mean(none['robustness/attack_success_label']):.1f} %. Target: at most 20 %.",
-            f"- Clean accuracy lost: **{lost[1]:.1f} points** ({lost[0]:.1f} to {lost[2]:.1f}, paired over seeds). "
+            f"- Clean accuracy lost: **{lost[1]:.1f} points** ({_range(lost, '.1f')}, paired over seeds). "
             "Target: at most 3.",
-            f"- FID with the defence over FID without: **{middle:.2f}** ({low:.2f} to {high:.2f}, geometric mean, "
+            f"- FID with the defence over FID without: **{ratios[1]:.2f}** ({_range(ratios, '.2f')}, geometric mean, "
             "paired over seeds). Target: at most 1.10.",
             f"- Successful attacks on the undefended model caught at 5 % false positives: "
             f"**{_cell(caught, plain=False)}**, random noise of the same norm "
@@ -221,11 +223,16 @@ def targets(document: dict[str, Any]) -> str:
     )
 
 
+def _range(interval: Sequence[float], form: str) -> str:
+    """Low to high of what :func:`_interval` gave, in words."""
+    return "one seed, no interval" if np.isnan(interval[0]) else f"{interval[0]:{form}} to {interval[2]:{form}}"
+
+
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Low, mean and high of a 95 % t interval over seeds."""
+    """Low, mean and high of a 95 % t interval over seeds; one seed has none."""
     mean = float(np.mean(values))
     if len(values) < 2:
-        return mean, mean, mean
+        return float("nan"), mean, float("nan")
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
     return mean - half, mean, mean + half
 
@@ -241,6 +248,7 @@ def _draw(path: Path, document: dict[str, Any]) -> None:
             axis.plot(seen, values.T, color=colours[arm], alpha=0.25, lw=0.8)
             axis.plot(seen, np.nanmean(values, axis=0), color=colours[arm], lw=2, label=ARMS[arm])
         axis.set(title=f"attack success on {name}", xlabel="images seen", ylim=(0, 1.02))
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(alpha=0.25)
     figure.axes[0].legend(frameon=False)
     FigureCanvasAgg(figure)
