@@ -40,11 +40,15 @@ def test_an_interrupted_run_says_how_to_go_on(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
-    while not (folder / "checkpoints" / "index.json").is_file() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(sent)
-    _, said = process.communicate(timeout=120)
+    try:
+        while not (folder / "checkpoints" / "index.json").is_file() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(sent)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == code and "Traceback" not in said
     assert f"interrupted; continue with: python -m securegan.run ckpt={folder}" in said
 
