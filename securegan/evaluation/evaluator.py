@@ -16,7 +16,7 @@ from securegan.evaluation.checks import MaskingChecks
 from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures, unattacked_figures
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
-from securegan.evaluation.quality import Quality
+from securegan.evaluation.quality import NO_REFERENCE, Quality
 from securegan.evaluation.robustness import Attacked, attack_surface, robustness_figures
 from securegan.evaluation.sampling import generated, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
@@ -46,7 +46,6 @@ class Evaluator:
 
     def measure(self, module: GenerativeModule, split: str, detectors: Sequence[Detector], *, final: bool) -> Outcome:
         """All figures of ``split``; all ranks take part and get the same."""
-        self.judge.to(module.device)
         outcome = self.quality.measure(module, split, final=final)
         detector = detectors[0] if detectors else None
         attacked = self._attack_all(module, split, detector, outcome, final=final)
@@ -128,7 +127,7 @@ class Evaluator:
 
         attacked = self.quality.fidelity_of(module, moved())
         outcome.arrays["fidelity_latent_attack"] = attacked.numpy()
-        outcome.add_mean("quality/fidelity_latent_attack", attacked, "their class has no image among the references")
+        outcome.add_mean("quality/fidelity_latent_attack", attacked, NO_REFERENCE)
 
     def _samples(self, module: GenerativeModule) -> dict[str, np.ndarray]:
         """64 outputs, classes in turn where the data is labelled."""

@@ -22,6 +22,7 @@ from securegan.metrics.robustness import wilson
 from securegan.metrics.ssim import fidelity
 from securegan.models.base import GenerativeModule
 
+NO_REFERENCE = "their class has no image among the references"  # why a fidelity is not a number
 FLOOR_CHUNKS = 16  # chunks of real features from which the floor is taken
 
 
@@ -126,12 +127,12 @@ class Quality:
         total = self.protocol.generated if final else min(self.protocol.generated, self.protocol.fidelity_epoch_images)
         clean = self.fidelity_of(module, image_chunks(module, total, "samples"))
         outcome.arrays["fidelity_clean"] = clean.numpy()
-        outcome.add_mean("quality/fidelity", clean, "their class has no image among the references")
+        outcome.add_mean("quality/fidelity", clean, NO_REFERENCE)
         others = (
             (batch.index, batch.images.to(module.device), batch.labels.to(module.device))
             for _, batch in self.data.chunks("calibrate", 1000 if final else 256)
         )
         real = self.fidelity_of(module, others)
         outcome.arrays["fidelity_real"] = real.numpy()
-        outcome.add_mean("quality/fidelity_real", real, "their class has no image among the references")
+        outcome.add_mean("quality/fidelity_real", real, NO_REFERENCE)
         return outcome

@@ -32,6 +32,10 @@ PACKAGES = (
     "omegaconf", "wandb", "scikit-learn", "numpy", "pillow", "pycryptodome",
 )  # fmt: skip
 
+STALE = (  # what a run that died before its first saved point may have left
+    "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", "wandb_id.txt", "wandb_sent.json",
+)  # fmt: skip
+
 
 class RunFolder:
     """Reads and writes a run's files; only rank 0 may write."""
@@ -51,12 +55,7 @@ class RunFolder:
         if (path / "checkpoints" / "index.json").exists():
             folder.release()
             raise UserError(f"{path} holds a run: continue it with ckpt={path}, or choose another hydra.run.dir.")
-        stale_files = ("steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json")
-        for stale in (
-            *stale_files,
-            "wandb_id.txt",
-            "wandb_sent.json",
-        ):  # of a run that died before its first saved point
+        for stale in STALE:
             (path / stale).unlink(missing_ok=True)
         text = OmegaConf.to_yaml(config, resolve=True)
         write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
