@@ -45,7 +45,7 @@ class AdversarialTraining(Defense):
         real_share: Fraction = 1.0,
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
-        authenticity_weight: NonNegativeFloat = 0.25,
+        authenticity_weight: NonNegativeFloat = 0.05,
         detector_weight: NonNegativeFloat = 0.02,
     ) -> None:
         """Args:
@@ -55,7 +55,7 @@ class AdversarialTraining(Defense):
         ramp_epochs: epochs in which radius and shares grow by equal steps.
         real_share, fake_share: final shares of a batch that get a perturbed twin.
         class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
-            maximisation.
+            maximisation. The generator learns from the authenticity head: a heavier weight there costs it quality.
         detector_weight: of the generator's penalty for exceeding the detector's threshold; 0 is off.
         """
         super().__init__()
