@@ -9,7 +9,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -30,6 +29,7 @@ from securegan.metrics.detection import check_calibration
 from securegan.metrics.inception import load_inception
 from securegan.models.base import GenerativeModule
 from securegan.reports.csv_logger import CSVLogger
+from securegan.reports.progress import Progress
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
 from securegan.reports.wandb_logger import WandbLogger
@@ -103,7 +103,7 @@ class Experiment:
 
     def _build_trainer(self) -> pl.Trainer:
         callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
-        callbacks.append(RichProgressBar())
+        callbacks.append(Progress())
         callbacks.append(
             Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest, self._flush)
         )
