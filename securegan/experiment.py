@@ -19,6 +19,7 @@ from securegan.configuration.validate import validate
 from securegan.data.module import ImageDataModule
 from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
+from securegan.errors import UserError
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
@@ -76,8 +77,14 @@ class Experiment:
     def start(cls, path: Path, config: DictConfig) -> Self:
         """A new run in ``path``."""
         config = with_absolute_paths(config)
-        folder = RunFolder.create(path, config) if is_main_process() else RunFolder(path)
-        return cls(folder, config, resumed=False)
+        if not is_main_process():
+            return cls(RunFolder(path), config, resumed=False)
+        folder = RunFolder.create(path, config)
+        try:
+            return cls(folder, config, resumed=False)
+        except UserError:
+            folder.discard()
+            raise
 
     @classmethod
     def resume(cls, path: Path) -> Self:

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ class RunFolder:
         text = OmegaConf.to_yaml(config, resolve=True)
         write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
         return folder
+
+    def discard(self) -> None:
+        """Leave no trace of a run that was refused before its first step; what others put here stays."""
+        self.release()
+        for name in ("config.yaml", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            self.path.rmdir()
 
     def write_environment(self, *, continued: bool) -> None:
         """environment.json, once threads and devices are set; a continuation is listed in it, below the first start."""

@@ -27,6 +27,17 @@ def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
         RunFolder.create(tmp_path, config)
 
 
+def test_a_refused_run_leaves_nothing_of_its_own_and_all_of_others(tmp_path: Path) -> None:
+    for name, others in (("new", []), ("used", ["notes.txt"])):
+        path = tmp_path / name
+        path.mkdir()
+        for other in others:
+            (path / other).write_text("kept")
+        RunFolder.create(path, OmegaConf.create({"seed": 0})).discard()
+        assert path.exists() == bool(others)
+        assert [file.name for file in path.glob("*")] == others
+
+
 def test_rows_after_the_saved_point_are_dropped_and_none_is_doubled(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, OmegaConf.create({}))
     for epoch in (1, 2, 3, 3):
