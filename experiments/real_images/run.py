@@ -23,9 +23,10 @@ FOLDER = Path(__file__).resolve().parent
 JOBS = {
     "cifar10": ["data=cifar10", "data.max_images=4000", "data.batch_size=32", "trainer.max_epochs=12"],
     "dfdc": [
-        *["data=folder", "data.size=128", "data.eps=8/255", "data.max_images=1000", "data.batch_size=16"],
-        *["trainer.max_epochs=6", "metrics.generated=500", "metrics.test_attack_images=100"],
-        "metrics.latent_attack_images=50",
+        *["data=folder", "data.size=128", "data.eps=8/255", "data.max_images=1000", "data.batch_size=8"],
+        *["model.generator_width=24", "model.discriminator_width=16", "model.class_width=16"],
+        *["model.lr_discriminator=1e-3", "trainer.max_epochs=30", "metrics.every_n_epochs=5"],
+        *["metrics.generated=500", "metrics.test_attack_images=100", "metrics.latent_attack_images=50"],
     ],
 }
 FILES = {"cifar10": "cifar10.zip", "dfdc": "dfdc_faces.zip"}

@@ -1,6 +1,6 @@
 """The attack interface and the gradient-ascent engine that pixels and latents share.
 
-Weights are frozen and only the input's gradient is asked for; examples that are fooled leave the batch at once
+Weights are frozen and only the input's gradient is asked for; examples that are fooled are searched no longer
 (``early_drop``), which is sound because success is judged per example and the fooled input itself is kept.
 """
 
@@ -83,8 +83,14 @@ def ascend(
 ) -> None:
     """``steps`` projected steps of size ``alpha`` up ``objective``; every iterate is offered to ``search``.
 
+    The batch is filled up to a round size with rows that are searched no longer: a CPU's convolution library keeps
+    code for every size it has met, and memory would grow with the variety.
+
     Args: x, reference, ball: of the examples ``where``, indices into the search's N.
     """
+    filled = torch.arange(_round_size(len(where)), device=where.device)
+    live, kept = filled < len(where), filled % len(where)
+    x, reference, where, ball = x[kept], reference[kept], where[kept], ball[kept]
     for step in range(steps + 1):
         x = x.detach()
         if step < steps:
@@ -92,17 +98,26 @@ def ascend(
         with torch.set_grad_enabled(step < steps):
             view = surface.assess(x, reference, objective)
         wrong = ~view.right
-        search.offer(where, x.detach(), view.margin.detach(), wrong)
+        search.offer(where[live], x.detach()[live], view.margin.detach()[live], wrong[live])
         if step == steps:
             return
         (gradient,) = torch.autograd.grad(view.value.sum(), x)
         x = x.detach()
-        if early_drop and wrong.any():
-            left = (~wrong).nonzero().squeeze(1)
-            if not len(left):
+        if early_drop and (wrong & live).any():
+            live &= ~wrong
+            if not live.any():
                 return
-            x, gradient, reference, where, ball = x[left], gradient[left], reference[left], where[left], ball[left]
+            kept = live.int().argsort(descending=True, stable=True)[: _round_size(int(live.sum()))]
+            if len(kept) < len(live):
+                x, gradient, reference, where = x[kept], gradient[kept], reference[kept], where[kept]
+                live, ball = live[kept], ball[kept]
         x = ball.project(x + alpha * steepest(gradient, norm))
+
+
+def _round_size(n: int) -> int:
+    """The next multiple of 16, of 4 below that."""
+    step = 16 if n > 8 else 4
+    return -(-n // step) * step
 
 
 def start_noise(like: Tensor, norm: Norm, purpose: Sequence[int | str], keys: Tensor | None) -> Tensor:
