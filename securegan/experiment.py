@@ -65,7 +65,7 @@ class Experiment:
         if self.protocol.inception_weights or self.protocol.inception_download:
             path = Path(self.protocol.inception_weights) if self.protocol.inception_weights else None
             extractors.append(load_inception(path, cache, download=self.protocol.inception_download))
-        self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed)
+        self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache)
         self.loggers = self._build_loggers()
         spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None
         self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row, spent)
@@ -191,6 +191,7 @@ class Experiment:
                 "judge_task": self.judge.task,
                 "judge_accuracy": self.judge.accuracy,
                 "n_fake": self.protocol.generated,
+                "n_fake_kept": min(self.protocol.generated, self.protocol.kept_features),
                 "weights": "EMA of the generator, batch norm in evaluation mode",
                 "split": "test",
                 **outcome.protocol["quality"],

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,10 +39,15 @@ class Evaluator:
         attack: PGD | None,
         protocol: Protocol,
         seed: int,
+        cache_dir: Path | None = None,
     ) -> None:
-        """Args: extractors: beside the judge, for FID and IS; attack: None measures quality and detection alone."""
+        """Args:
+        extractors: beside the judge.
+        attack: None measures quality and detection alone.
+        cache_dir: where the statistics of real images are kept; None keeps none.
+        """
         self.data, self.judge, self.attack, self.protocol, self.seed = data, judge, attack, protocol, seed
-        self.quality = Quality(data, judge, [judge, *extractors], protocol, seed)
+        self.quality = Quality(data, judge, [judge, *extractors], protocol, seed, cache_dir)
         self._judge_detector: JudgeDetector | None = None
 
     def measure(self, module: GenerativeModule, split: str, detectors: Sequence[Detector], *, final: bool) -> Outcome:

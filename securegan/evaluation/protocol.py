@@ -16,6 +16,7 @@ class Protocol:
         every_n_epochs: PositiveInt = 1,
         choose_after: Annotated[float, Ge(0), Lt(1)] = 0.8,
         generated: Annotated[int, Ge(2)] = 1000,
+        kept_features: Annotated[int, Ge(2)] = 5000,
         fidelity_references: PositiveInt = 256,
         fidelity_epoch_images: PositiveInt = 256,
         epoch_attack_images: NonNegativeInt = 128,
@@ -31,7 +32,8 @@ class Protocol:
         every_n_epochs: an evaluation each so many epochs, and always after the last.
         choose_after: share of the epochs before any may be chosen, in every run alike: earlier, class heads are half
             trained, and runs with and without a defence would be compared at different ages.
-        generated: outputs for FID, IS, fidelity and the detector.
+        generated: outputs for the scores, fidelity and the detector.
+        kept_features: at most so many features of either side enter KID, precision, recall, density and coverage.
         fidelity_references: held-out real images that outputs are compared with.
         fidelity_epoch_images: outputs whose fidelity is computed at evaluation epochs (all of them at the end).
         epoch_attack_images: inputs per surface at evaluation epochs (half as many codes); 0 is off.
@@ -41,7 +43,8 @@ class Protocol:
         check_images: inputs of the gradient-masking checks; 0 is off.
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         """
-        self.every_n_epochs, self.choose_after, self.generated = every_n_epochs, choose_after, generated
+        self.every_n_epochs, self.choose_after = every_n_epochs, choose_after
+        self.generated, self.kept_features = generated, kept_features
         self.fidelity_references, self.fidelity_epoch_images = fidelity_references, fidelity_epoch_images
         self.epoch_attack_images = epoch_attack_images
         self.epoch_steps, self.epoch_restarts = epoch_steps, epoch_restarts

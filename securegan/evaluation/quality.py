@@ -1,10 +1,11 @@
-"""Quality of generated images: FID and IS through the judge (and Inception where given), and fidelity.
+"""Quality of generated images, from one pass of features of the judge (and Inception where given), and fidelity.
 
-Real statistics are of the split that is evaluated; the floor is the FID between two halves of it.
+FID and IS stream over all images; KID, precision, recall, density and coverage are of the first ``kept_features`` on
+each side. Real images are of the split that is evaluated; the floors are the scores between two halves of them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,34 +13,36 @@ from torch import Tensor
 from securegan.data.module import ImageDataModule
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.real_statistics import RealStatistics, real_statistics
 from securegan.evaluation.sampling import image_chunks
 from securegan.judges.judge import Judge
 from securegan.metrics.distributed import gather_rows
 from securegan.metrics.diversity import diversity, repeats
+from securegan.metrics.kernel import kernel_distance
+from securegan.metrics.manifold import WIDE_NEIGHBOURS, manifold_scores
 from securegan.metrics.moments import ClassMoments, Moments
-from securegan.metrics.quality import FeatureExtractor, InceptionScore, frechet_distance, real_vs_real_floor
+from securegan.metrics.quality import FeatureExtractor, InceptionScore, frechet_distance
 from securegan.metrics.robustness import wilson
 from securegan.metrics.ssim import fidelity
 from securegan.models.base import GenerativeModule
 
 NO_REFERENCE = "their class has no image among the references"  # why a fidelity is not a number
-FLOOR_CHUNKS = 16  # chunks of real features from which the floor is taken
-
-
-class RealStatistics(NamedTuple):
-    """Of one split in one extractor's features."""
-
-    moments: Moments
-    within: ClassMoments  # the judge's alone, of labelled data; otherwise of no classes
-    floor: float  # Frechet distance between two halves
 
 
 class Quality:
     """Scores the averaged generator against one split; real features are computed once and kept as moments."""
 
     def __init__(
-        self, data: ImageDataModule, judge: Judge, extractors: Sequence[FeatureExtractor], protocol: Protocol, seed: int
+        self,
+        data: ImageDataModule,
+        judge: Judge,
+        extractors: Sequence[FeatureExtractor],
+        protocol: Protocol,
+        seed: int,
+        cache_dir: Path | None = None,
     ) -> None:
+        """Args: extractors: all that score, the judge among them; cache_dir: where real statistics are kept."""
+        self.cache_dir = cache_dir
         self.data, self.judge, self.extractors, self.protocol, self.seed = data, judge, extractors, protocol, seed
         self._real: dict[tuple[str, str], RealStatistics] = {}
         labelled = judge.task == "labels" and data.spec.num_classes > 0
@@ -51,31 +54,40 @@ class Quality:
         outcome = Outcome(protocol={"quality": details})
         for extractor in self.extractors:
             extractor.to(module.device)
-        total = self.protocol.generated
+        total, cap = self.protocol.generated, self.protocol.kept_features
         fakes = {e.key: Moments(e.feature_dim) for e in self.extractors}
         scores = {e.key: InceptionScore(e.num_logits) for e in self.extractors}
+        kept = {e.key: [torch.zeros(0, e.feature_dim)] for e in self.extractors}
+        order = [torch.zeros(0, dtype=torch.int64)]
         read: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
         within = ClassMoments(self._read_classes, self.judge.feature_dim)
-        for _, images, y in image_chunks(module, total, "samples"):
+        for keys, images, y in image_chunks(module, total, "samples"):
+            order.append(keys[keys < cap])
             for extractor in self.extractors:
                 features, logits = extractor.extract(images)
                 fakes[extractor.key].update(features)
                 scores[extractor.key].update(logits)
+                kept[extractor.key].append(features.cpu()[keys < cap])
                 if extractor.key == "judge" and self._read_classes and y is not None:
                     within.update(features, y)
                     read.append((logits.argmax(1) == y).cpu())
         for extractor in self.extractors:
-            statistics = self._real_statistics(extractor, split, module.device)
-            real, floor = statistics.moments, statistics.floor
-            key, fake = extractor.key, fakes[extractor.key].reduce()
-            outcome.metrics[f"quality/fid_{key}"] = frechet_distance(real, fake)
-            outcome.metrics[f"quality/is_{key}"] = scores[key].reduce().compute()
-            outcome.n[f"quality/fid_{key}"] = outcome.n[f"quality/is_{key}"] = total
-            details.update({f"floor_fid_{key}": floor, f"digest_{key}": extractor.digest, "n_real": real.n})
+            real, key = self._real_statistics(extractor, split, module.device), extractor.key
+            fake = fakes[key].reduce()
+            outcome.metrics[f"quality/fid_{key}"] = frechet_distance(real.moments, fake)
+            outcome.n[f"quality/fid_{key}"] = total
+            score = scores[key].reduce()
+            if extractor.num_logits:
+                outcome.metrics[f"quality/is_{key}"], outcome.n[f"quality/is_{key}"] = score.compute(), total
+            shown = gather_rows(torch.cat(kept[key]), torch.cat(order))
+            for name, value in _unstreamed(real.kept, shown).items():
+                outcome.metrics[f"quality/{name}_{key}"], outcome.n[f"quality/{name}_{key}"] = value, len(shown)
+            details.update({f"{name}_{key}": value for name, value in real.beside.items()})
+            details.update({f"digest_{key}": extractor.digest, "n_real": real.moments.n, "n_real_kept": len(real.kept)})
             if key == "judge":
-                outcome.metrics["quality/diversity"] = diversity(fake, real)
-                if self._read_classes and repeats(statistics.within) and repeats(seen := within.reduce()):
-                    outcome.metrics["quality/diversity_within_classes"] = diversity(seen, statistics.within)
+                outcome.metrics["quality/diversity"] = diversity(fake, real.moments)
+                if self._read_classes and repeats(real.within) and repeats(seen := within.reduce()):
+                    outcome.metrics["quality/diversity_within_classes"] = diversity(seen, real.within)
         reads = gather_rows(torch.cat(read))
         if len(reads):
             key = "quality/class_accuracy_judge"
@@ -85,23 +97,16 @@ class Quality:
         return outcome
 
     def _real_statistics(self, extractor: FeatureExtractor, split: str, device: torch.device) -> RealStatistics:
-        """Moments of the split's real images, and the floor from some 2,000 of them."""
         if (extractor.key, split) not in self._real:
-            dim = extractor.feature_dim
-            moments = Moments(dim)
-            within = ClassMoments(self._read_classes if extractor.key == "judge" else 0, dim)
-            kept, keys = [torch.zeros(0, dim)], [torch.zeros(0, dtype=torch.int64)]
-            for number, batch in self.data.chunks(split):
-                features = extractor.extract(batch.images.to(device))[0].cpu()
-                moments.update(features)
-                if within.num_classes:
-                    within.update(features, batch.labels)
-                if number < FLOOR_CHUNKS:
-                    kept.append(features)
-                    keys.append(batch.index)
-            sample = gather_rows(torch.cat(kept), torch.cat(keys))
-            floor = real_vs_real_floor(sample, split) if len(sample) >= 4 else float("nan")
-            self._real[extractor.key, split] = RealStatistics(moments.reduce(), within.reduce(), floor)
+            self._real[extractor.key, split] = real_statistics(
+                self.data,
+                extractor,
+                split,
+                classes=self._read_classes if extractor.key == "judge" else 0,
+                cap=self.protocol.kept_features,
+                cache_dir=self.cache_dir,
+                device=device,
+            )
         return self._real[extractor.key, split]
 
     def references(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -136,3 +141,13 @@ class Quality:
         outcome.arrays["fidelity_real"] = real.numpy()
         outcome.add_mean("quality/fidelity_real", real, NO_REFERENCE)
         return outcome
+
+
+def _unstreamed(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """KID, precision, recall, density and coverage, as far as there are images enough."""
+    if min(len(real), len(fake)) < 2:
+        return {}
+    found = {"kid": kernel_distance(real, fake)}
+    if min(len(real), len(fake)) > WIDE_NEIGHBOURS:
+        found |= manifold_scores(real, fake)._asdict()
+    return found

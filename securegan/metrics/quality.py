@@ -12,7 +12,6 @@ from torch import Tensor
 from securegan.errors import UserError
 from securegan.metrics.distributed import all_sum
 from securegan.metrics.moments import Moments
-from securegan.randomness import permutation
 
 
 class FeatureExtractor(Protocol):
@@ -32,7 +31,7 @@ class FeatureExtractor(Protocol):
 
     @property
     def num_logits(self) -> int:
-        """K of :meth:`extract`."""
+        """K of :meth:`extract`; 0 for a network that gives features alone, of which there is no Inception Score."""
 
     def to(self, device: torch.device, /) -> Self:
         """Move the network to where its images will be."""
@@ -67,17 +66,6 @@ def _factor(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()
-
-
-def real_vs_real_floor(features: Tensor, *seed: int | str) -> float:
-    """The Fréchet distance between two random halves of real features ``(N, F)``: what a perfect generator would get.
-
-    It depends on the number of images; compare it with a distance between sets of about ``N / 2``.
-    """
-    order = permutation(len(features), "floor", *seed).to(features.device)
-    half = len(features) // 2
-    halves = (features[order[:half]], features[order[half : 2 * half]])
-    return frechet_distance(*(Moments(features.shape[1]).update(part) for part in halves))
 
 
 class InceptionScore:

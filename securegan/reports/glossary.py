@@ -25,19 +25,21 @@ class Entry:
         return f"{self.label}: {self.surface}" if self.surface else self.label
 
 
+_SCORES = {  # in the features of an extractor, which ends the key
+    "fid": Entry("FID", "Distance between generated and real images in {}; lower is nearer."),
+    "is": Entry("Inception score", "Outputs that are clear and varied as read by {}; 1 is worst."),
+    "kid": Entry("KID", "The same distance by a kernel, free of a bias by the number of images; about 0 is best."),
+    "precision": Entry("Precision", "Outputs that lie among real images in {}: few are misshapen.", "rate"),
+    "recall": Entry("Recall", "Real images that lie among outputs in {}: little is left out.", "rate"),
+    "density": Entry("Density", "How thickly real images lie around outputs in {}; real ones have about 1."),
+    "coverage": Entry("Coverage", "Real images that have an output among their nearest in {}.", "rate"),
+}
+_EXTRACTORS = {
+    "judge": ("judge", "the judge's features"),
+    "inception": ("Inception", "reference Inception features"),
+}
+
 _QUALITY = {
-    "fid_judge": Entry(
-        "FID (judge)", "Distance between generated and real images in the judge's features; lower is nearer."
-    ),
-    "is_judge": Entry(
-        "Inception score (judge)", "Outputs that the judge reads clearly and that cover its classes; 1 is worst."
-    ),
-    "fid_inception": Entry(
-        "FID (Inception)", "Distance to real images in reference Inception features; lower is nearer."
-    ),
-    "is_inception": Entry(
-        "Inception score (Inception)", "Clear and varied outputs, as the reference Inception reads them."
-    ),
     "fidelity": Entry(
         "Fidelity of outputs", "Mean over outputs of the highest SSIM to held-out real images (1 is equal)."
     ),
@@ -131,6 +133,10 @@ def describe(key: str) -> Entry:
         for stem, entry in _ROBUSTNESS.items():
             if name.startswith(f"{stem}_"):
                 return _on_surface(entry, name.removeprefix(f"{stem}_"))
+    stem, _, extractor = name.partition("_")
+    if part == "quality" and stem in _SCORES and extractor:
+        entry, (short, features) = _SCORES[stem], _EXTRACTORS.get(extractor, (extractor, f"features of {extractor}"))
+        return Entry(f"{entry.label} ({short})", entry.meaning.format(features), entry.kind)
     known = _PARTS.get(part, {}).get(name)
     return known or Entry(name.replace("_", " ") or key, "")
 

@@ -8,7 +8,10 @@ from securegan.reports.protocol import attack_sentence, floor, threat_of
 from securegan.reports.results import RunResults
 
 _CORE = {
-    "quality": ("fid_judge", "is_judge", "class_accuracy_judge", "fidelity", "fidelity_real", "fidelity_latent_attack"),
+    "quality": (
+        "fid_judge", "is_judge", "kid_judge", "precision_judge", "recall_judge", "density_judge", "coverage_judge",
+        "class_accuracy_judge", "fidelity", "fidelity_real", "fidelity_latent_attack",
+    ),
     "detection": (
         "auroc", "recall", "false_positive_rate", "tpr_at_5fpr", "tpr_at_1fpr", "tpr_random_noise", "accuracy",
         "pass_rate_generated", "pass_rate_generated_judge",
@@ -110,7 +113,10 @@ def _percent(share: float) -> float:
 
 def _meaning(results: RunResults, key: str, meaning: str) -> str:
     lowest = floor(results, key)
-    return meaning if lowest is None else f"{meaning} Between two halves of the real images it is {written(lowest)}."
+    if lowest is not None:
+        return f"{meaning} Between two halves of the real images it is {written(lowest, describe(key).kind)}."
+    real = results.part("quality").get(f"real_{key.partition('/')[2]}")
+    return meaning if not isinstance(real, float) else f"{meaning} Of real images it is {written(real)}."
 
 
 def why_missing(results: RunResults, key: str) -> str:

@@ -9,8 +9,10 @@ import torch
 import securegan.metrics.inception as module
 from securegan.errors import UserError
 from securegan.metrics.inception import REFERENCE_FILE, Inception, load_inception
+from securegan.metrics.kernel import kernel_distance
+from securegan.metrics.manifold import manifold_scores
 from securegan.metrics.moments import Moments
-from securegan.metrics.quality import frechet_distance
+from securegan.metrics.quality import InceptionScore, frechet_distance
 
 peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
@@ -138,7 +140,7 @@ def test_download_is_kept_and_used(tmp_path, monkeypatch, weights):
 
 
 @pytest.mark.slow
-def test_fid_equals_torch_fidelitys(inception, weights):
+def test_every_score_equals_torch_fidelitys(inception, weights):
     torch_fidelity = pytest.importorskip("torch_fidelity")
     sets = pictures(12, 0), pictures(12, 1)
 
@@ -159,15 +161,23 @@ def test_fid_equals_torch_fidelitys(inception, weights):
         fid=True,
         isc=True,
         isc_splits=1,
+        kid=True,
+        kid_subsets=1,
+        kid_subset_size=12,
+        prc=True,
+        feature_extractor="inception-v3-compat",
+        feature_layer_prc="2048",
         samples_shuffle=False,
         batch_size=6,
         save_cpu_ram=True,
         verbose=False,
         feature_extractor_weights_path=str(weights),
     )
-    ours = frechet_distance(*(Moments(2048).update(inception.extract(images)[0]) for images in sets))
+    (fake, logits), (real, _) = (inception.extract(images) for images in sets)
+    ours = frechet_distance(*(Moments(2048).update(features) for features in (fake, real)))
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
-    from securegan.metrics.quality import InceptionScore
-
-    score = InceptionScore(1008).update(inception.extract(sets[0])[1]).compute()
+    score = InceptionScore(1008).update(logits).compute()
     assert score == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
+    assert kernel_distance(real, fake) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    manifold = manifold_scores(real, fake)
+    assert (manifold.precision, manifold.recall) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-3)
