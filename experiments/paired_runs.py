@@ -45,7 +45,6 @@ SHOWN = {
     "detection/pass_rate_generated": "generated images that pass the detector",
     "detection/pass_rate_generated_judge": "generated images that pass a detector on the judge",
 }
-SPLIT_SEED = 1  # settings were chosen on the splits of 0
 PLAIN = {"quality/fid_judge", "quality/is_judge", "quality/diversity_within_classes", "detection/auroc"}
 ARMS = {"none": "no defence", "adversarial_training": "adversarial training"}
 
@@ -56,6 +55,7 @@ class Study:
 
     folder: Path
     overrides: Sequence[str]
+    split_seed: int  # of splits on which no setting was chosen
     seeds: Sequence[int] = (1, 2, 3, 4, 5)
     local: Sequence[str] = ()  # likewise, but of this machine alone: not written into the results
     headline: bool = False  # whether the project's README shows its main figures
@@ -75,9 +75,9 @@ def run_study(study: Study) -> None:
     chosen = parser.parse_args()
     base = Path("runs/experiments") / study.folder.name
     jobs = [(arm, seed) for seed in chosen.seeds for arm in ARMS]
-    overrides = [*study.overrides, *study.local, *chosen.overrides]
+    overrides = [f"data.split_seed={study.split_seed}", *study.overrides, *study.local, *chosen.overrides]
     for arm, seed in jobs:  # before any run starts, and in this thread: Hydra composes one configuration at a time
-        _refuse_another_config(base / f"{arm}-seed{seed}", _settings(arm, seed, overrides))
+        refuse_another_config(base / f"{arm}-seed{seed}", _settings(arm, seed, overrides))
     with ThreadPoolExecutor(chosen.jobs) as pool:
         list(pool.map(lambda job: _run(base, *job, overrides), jobs))
     _write(study, base, chosen.seeds)
@@ -85,7 +85,6 @@ def run_study(study: Study) -> None:
 
 def _settings(arm: str, seed: int, overrides: Sequence[str]) -> list[str]:
     own = ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
-    own.append(f"data.split_seed={SPLIT_SEED}")
     return [*own, *overrides]
 
 
@@ -106,7 +105,7 @@ def _run(base: Path, arm: str, seed: int, overrides: Sequence[str]) -> None:
     print(f"{folder.name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
-def _refuse_another_config(folder: Path, settings: Sequence[str]) -> None:
+def refuse_another_config(folder: Path, settings: Sequence[str]) -> None:
     """A run made under other settings must not enter the results."""
     if not (folder / "config.yaml").is_file():
         return
@@ -198,7 +197,7 @@ def targets(document: dict[str, Any]) -> str:
     """Markdown of the paired comparisons that the experiment is about, with 95 % intervals."""
     none, defended = (row["metrics"] for row in document["rows"])
     success = defended["robustness/attack_success_label"]
-    images = min(document["rows"][1]["n"]["robustness/attack_success_label"])  # all seeds have the same test images
+    images = min(document["rows"][1]["n"]["robustness/attack_success_label"])  # of the test images, which seeds share
     over_images = wilson(round(statistics.mean(success) * images), images)
     over_seeds = [100 * v for v in _interval(np.array(success))]
     drop = np.subtract(none["robustness/clean_accuracy_label"], defended["robustness/clean_accuracy_label"])
@@ -210,17 +209,25 @@ def targets(document: dict[str, Any]) -> str:
         [
             f"- Attack success on `label` with the defence: **{100 * statistics.mean(success):.1f} %** "
             f"({_range(over_seeds, '.1f')} over seeds; {100 * over_images[0]:.1f} to {100 * over_images[1]:.1f} over "
-            f"the {images} test images, which all seeds share); without it "
-            f"{100 * statistics.mean(none['robustness/attack_success_label']):.1f} %. Target: at most 20 %.",
+            f"images, for {images} of them); without it "
+            f"{100 * statistics.mean(none['robustness/attack_success_label']):.1f} %. Target: at most 20 %, "
+            f"{_met(statistics.mean(success), 0.2, max(over_images[1], over_seeds[2] / 100))}.",
             f"- Clean accuracy lost: **{lost[1]:.1f} points** ({_range(lost, '.1f')}, paired over seeds). "
-            "Target: at most 3.",
+            f"Target: at most 3, {_met(lost[1], 3, lost[2])}.",
             f"- FID with the defence over FID without: **{ratios[1]:.2f}** ({_range(ratios, '.2f')}, geometric mean, "
-            "paired over seeds). Target: at most 1.10.",
+            f"paired over seeds). Target: at most 1.10, {_met(ratios[1], 1.1, ratios[2])}.",
             f"- Successful attacks on the undefended model caught at 5 % false positives: "
             f"**{_cell(caught, plain=False)}**, random noise of the same norm "
             f"{_cell(none.get('detection/tpr_at_5fpr_random_noise'), plain=False)}. Aim: at least 90 %.",
         ]
     )
+
+
+def _met(value: float, target: float, upper: float) -> str:
+    """Whether a figure that should be small is, and its interval's upper end with it."""
+    if value > target:
+        return "missed"
+    return "met" if upper <= target else "met by the mean, not by the whole interval"
 
 
 def _range(interval: Sequence[float], form: str) -> str:

@@ -19,7 +19,6 @@ from securegan.configuration.validate import validate
 from securegan.data.module import ImageDataModule
 from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
-from securegan.errors import UserError
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
@@ -50,6 +49,7 @@ class Experiment:
         self.data: ImageDataModule = build(config.data, cache, self.seed)
         self.data.prepare_data()
         self.data.setup("fit")
+        self.data.train_dataloader()  # refuses a batch that does not fit before anything is trained
         spec = self.data.spec
         self.module: GenerativeModule = build(config.model, spec, self.seed)
         self.attack: PGD | None = build(config.attack, spec.eps) if config.attack else None
@@ -64,7 +64,11 @@ class Experiment:
         extractors = []
         if self.protocol.inception_weights or self.protocol.inception_download:
             path = Path(self.protocol.inception_weights) if self.protocol.inception_weights else None
-            extractors.append(load_inception(path, cache, download=self.protocol.inception_download))
+            extractors.append(
+                load_inception(
+                    path, cache, download=self.protocol.inception_download, stage=self.protocol.inception_stage
+                )
+            )
         self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache)
         self.loggers = self._build_loggers()
         spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None
@@ -82,7 +86,7 @@ class Experiment:
         folder = RunFolder.create(path, config)
         try:
             return cls(folder, config, resumed=False)
-        except UserError:
+        except BaseException:  # an interrupt while the judge is trained too
             folder.discard()
             raise
 
@@ -96,7 +100,11 @@ class Experiment:
             verified(folder.checkpoints, "last")
         if is_main_process():
             folder.lock()
-        return cls(folder, config, resumed=True)
+        try:
+            return cls(folder, config, resumed=True)
+        except BaseException:
+            folder.release()
+            raise
 
     def _build_loggers(self) -> list[Logger]:
         plain = OmegaConf.to_container(self.config, resolve=True)

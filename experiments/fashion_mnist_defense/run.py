@@ -14,4 +14,4 @@ if __name__ == "__main__":
     if folder and not cut.is_file():
         raise SystemExit(f"SECUREGAN_DATA={folder} holds no fashion_mnist.zip.")
     local = [f"data.path={cut}"] if folder else []  # otherwise torchvision's download, of all 70,000 images
-    run_study(Study(Path(__file__).parent, ["data=fashion_mnist", "data.batch_size=32"], local=local))
+    run_study(Study(Path(__file__).parent, ["data=fashion_mnist", "data.batch_size=32"], split_seed=1, local=local))

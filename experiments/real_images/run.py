@@ -15,11 +15,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paired_runs import fill
+from paired_runs import fill, refuse_another_config
 
 from securegan.runs.atomic import write_json
 
 FOLDER = Path(__file__).resolve().parent
+COMMON = ["model=gan", "attack=pgd", "seed=1", "logger=csv"]
 JOBS = {
     "cifar10": ["data=cifar10", "data.max_images=4000", "data.batch_size=32", "trainer.max_epochs=12"],
     "dfdc": [
@@ -53,8 +54,10 @@ def main() -> None:
     rows = []
     for name, overrides in JOBS.items():
         folder = Path("runs/experiments/real_images") / name
+        settings = [*COMMON, *overrides, f"data.path={chosen.data / FILES[name]}", f"trainer.threads={chosen.threads}"]
+        refuse_another_config(folder, settings)
         if not (folder / "report.html").is_file():
-            run(folder, [*overrides, f"data.path={chosen.data / FILES[name]}", f"trainer.threads={chosen.threads}"])
+            run(folder, settings)
         rows.append(row(folder, name, overrides))
     about = json.loads((folder / "environment.json").read_text())
     document: dict[str, Any] = {
@@ -70,13 +73,13 @@ def main() -> None:
     fill(FOLDER / "README.md", "results", table(document))
 
 
-def run(folder: Path, overrides: list[str]) -> None:
+def run(folder: Path, settings: list[str]) -> None:
     """One job in a process of its own, its resident memory read every second."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = ["-m", "securegan.run", "model=gan", "attack=pgd", "seed=1", "logger=csv", f"hydra.run.dir={folder}"]
+    command = ["-m", "securegan.run", f"hydra.run.dir={folder}"]
     start, memory = time.monotonic(), []
     with Path(f"{folder}.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, *command, *overrides], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *command, *settings], stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
             memory.append([time.time(), resident_mib(process.pid)])
             time.sleep(1)

@@ -83,8 +83,8 @@ def ascend(
 ) -> None:
     """``steps`` projected steps of size ``alpha`` up ``objective``; every iterate is offered to ``search``.
 
-    The batch is filled up to a round size with rows that are searched no longer: a CPU's convolution library keeps
-    code for every size it has met, and memory would grow with the variety.
+    The batch is filled up to a round size with copies and with examples that are searched no longer, whose results are
+    not looked at: convolution libraries compile and keep code for every size they meet.
 
     Args: x, reference, ball: of the examples ``where``, indices into the search's N.
     """
@@ -115,8 +115,8 @@ def ascend(
 
 
 def _round_size(n: int) -> int:
-    """The next multiple of 16, of 4 below that."""
-    step = 16 if n > 8 else 4
+    """The next multiple of 4 up to 8, of 8 up to 64, of 16 from there."""
+    step = 4 if n <= 8 else 8 if n <= 64 else 16
     return -(-n // step) * step
 
 

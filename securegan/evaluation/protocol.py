@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from securegan.configuration.types import NonNegativeInt, PositiveInt
+from securegan.metrics.inception import Stage
 
 
 class Protocol:
@@ -27,6 +28,7 @@ class Protocol:
         check_images: NonNegativeInt = 128,
         inception_weights: str | None = None,
         inception_download: bool = False,
+        inception_stage: Stage = 2048,
     ) -> None:
         """Args:
         every_n_epochs: an evaluation each so many epochs, and always after the last.
@@ -42,6 +44,8 @@ class Protocol:
         latent_attack_images: codes of the latent surface at the end; each step goes through generator and judge.
         check_images: inputs of the gradient-masking checks; 0 is off.
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
+        inception_stage: the features to score in: 2048 for the figures of papers, 64, 192 or 768 of an earlier stage,
+            which need fewer images and carry the number in their name.
         """
         self.every_n_epochs, self.choose_after = every_n_epochs, choose_after
         self.generated, self.kept_features = generated, kept_features
@@ -51,6 +55,7 @@ class Protocol:
         self.test_attack_images, self.latent_attack_images = test_attack_images, latent_attack_images
         self.check_images = check_images
         self.inception_weights, self.inception_download = inception_weights, inception_download
+        self.inception_stage = inception_stage
 
     def may_choose(self, epoch: int, epochs: int) -> bool:
         """Whether the checkpoint of 0-based ``epoch`` of ``epochs`` may be chosen; that of the last one always may."""

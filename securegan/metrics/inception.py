@@ -3,7 +3,8 @@
 Images are rounded to 8 bits and resized to 299 pixels by torch-fidelity's copy of TensorFlow 1's bilinear resizing,
 inside its extractor; the Fréchet distance uses the 2048 pooled features and the Inception Score the 1008 logits
 without bias, in float32. Only the 2015-12-05 weights may call a figure ``fid_inception``; any other weights put the
-first eight digits of their digest into the name.
+first eight digits of their digest into the name, and an earlier stage of the network its number of features, of which
+there is no Inception Score.
 """
 
 import io
@@ -12,6 +13,7 @@ from contextlib import suppress
 from hashlib import file_digest, sha256
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 from urllib.request import urlopen
 
 import torch
@@ -23,7 +25,9 @@ from securegan.judges.precision import full_float32
 REFERENCE_PREFIX = "6726825d"  # first eight hex digits of the weights' sha256, which end the published file's name
 REFERENCE_FILE = f"weights-inception-2015-12-05-{REFERENCE_PREFIX}.pth"
 REFERENCE_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{REFERENCE_FILE}"
-FEATURES, LOGITS = "2048", "logits_unbiased"
+LOGITS = "logits_unbiased"
+Stage = Literal[64, 192, 768, 2048]  # features after the first pooling, the second, before the last blocks, at the end
+WHOLE: Stage = 2048
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 BLOCK = 2**20  # bytes read at a time
 
@@ -33,17 +37,19 @@ class Inception(nn.Module):
 
     Attributes:
         digest: sha256 of the weights file, hex.
-        key: ``inception`` for the reference weights, ``inception_<first 8 of digest>`` for any other.
+        key: ``inception`` for the reference weights, ``inception_<first 8 of digest>`` for any other; of an earlier
+            stage followed by its number of features.
         feature_dim, num_logits: of :meth:`extract`.
     """
 
-    feature_dim, num_logits = 2048, 1008
-
-    def __init__(self, network: nn.Module, digest: str) -> None:
+    def __init__(self, network: nn.Module, digest: str, stage: Stage = WHOLE) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).eval()
         self.digest = digest
+        self.feature_dim, self.num_logits = stage, 1008 if stage == WHOLE else 0
         self.key = "inception" if digest.startswith(REFERENCE_PREFIX) else f"inception_{digest[:8]}"
+        if stage != WHOLE:
+            self.key += f"_{stage}"
 
     def train(self, mode: bool = True) -> "Inception":
         """Stays in evaluation mode, whatever a parent module is put into."""
@@ -51,17 +57,21 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``(N, 2048)`` and logits ``(N, 1008)``, float32, of ``(N, 1 or 3, H, W)`` in ``[0, 1]``."""
+        """Features ``(N, feature_dim)``, logits ``(N, num_logits)``, float32, of ``(N, 1 or 3, H, W)`` images."""
         if images.shape[1] not in (1, 3):
             raise UserError(f"Inception reads images of 1 or 3 channels, and these have {images.shape[1]}.")
         with full_float32(images.device.type):
             pixels = images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
-            features, logits = self.network(pixels.expand(-1, 3, -1, -1))
-        return features, logits
+            found = self.network(pixels.expand(-1, 3, -1, -1))
+        return found[0], found[1] if self.num_logits else found[0].new_zeros(len(images), 0)
 
 
 def load_inception(
-    path: Path | str | None, cache_dir: Path, download: bool = False, device: torch.device | str = "cpu"
+    path: Path | str | None,
+    cache_dir: Path,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    stage: Stage = WHOLE,
 ) -> Inception:
     """The network with the weights at ``path``, or those kept in ``cache_dir``.
 
@@ -70,6 +80,7 @@ def load_inception(
         cache_dir: where a downloaded reference file is kept.
         download: fetch the reference file into ``cache_dir`` where it is missing and no ``path`` is given.
         device: where the network runs.
+        stage: after which to stop, by its number of features.
 
     Raises:
         UserError: where there is no such file, it holds something else, or the download fails.
@@ -93,10 +104,10 @@ def load_inception(
         )
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        network = _build(state)
+        network = _build(state, stage)
     except Exception as error:  # torch.load and load_state_dict raise a dozen kinds for a file of another sort
         raise UserError(f"'{path}' does not hold Inception weights as torch-fidelity publishes them.") from error
-    return Inception(network.to(device), digest)
+    return Inception(network.to(device), digest, stage)
 
 
 def _read(path: Path) -> bytes:
@@ -106,7 +117,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"the Inception weights '{path}' cannot be read: {error.strerror}.") from error
 
 
-def _build(state: dict[str, Tensor]) -> nn.Module:
+def _build(state: dict[str, Tensor], stage: Stage) -> nn.Module:
     """Torch-fidelity's network with these weights."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -116,7 +127,8 @@ def _build(state: dict[str, Tensor]) -> nn.Module:
     torch.save(dict(state), stream)
     stream.seek(0)
     with torch.random.fork_rng(devices=[]):
-        return FeatureExtractorInceptionV3("inception", [FEATURES, LOGITS], feature_extractor_weights_path=stream)
+        wanted = [str(stage), LOGITS] if stage == WHOLE else [str(stage)]
+        return FeatureExtractorInceptionV3("inception", wanted, feature_extractor_weights_path=stream)
 
 
 def _download(target: Path) -> None:

@@ -135,7 +135,8 @@ def describe(key: str) -> Entry:
                 return _on_surface(entry, name.removeprefix(f"{stem}_"))
     stem, _, extractor = name.partition("_")
     if part == "quality" and stem in _SCORES and extractor:
-        entry, (short, features) = _SCORES[stem], _EXTRACTORS.get(extractor, (extractor, f"features of {extractor}"))
+        known_as = (extractor.replace("_", " "), f"features of {extractor.replace('_', ' ')}")
+        entry, (short, features) = _SCORES[stem], _EXTRACTORS.get(extractor, known_as)
         return Entry(f"{entry.label} ({short})", entry.meaning.format(features), entry.kind)
     known = _PARTS.get(part, {}).get(name)
     return known or Entry(name.replace("_", " ") or key, "")

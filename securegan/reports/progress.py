@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """Shows ``all epochs left`` from the pace so far, evaluations between epochs included."""
+    """Shows ``all epochs left`` from the pace so far, in which the evaluations made so far are included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,12 +21,16 @@ class Progress(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        return {"all epochs left": str(timedelta(seconds=round(left)))} if (left := self._left(trainer)) else {}
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        if (left := self._left(trainer)) is not None:
+            shown["all epochs left"] = str(timedelta(seconds=round(left)))
+        return shown
 
     def _left(self, trainer: pl.Trainer) -> float | None:
         """Seconds; None before there is a pace to go by."""
         batches = trainer.num_training_batches
-        within = trainer.fit_loop.epoch_loop.batch_progress.current.completed / max(batches, 1)
+        within = trainer.fit_loop.epoch_loop.batch_progress.current.ready / max(batches, 1)
         done = trainer.current_epoch - self._done_before + within
         if done <= 0 or trainer.max_epochs is None:
             return None

@@ -63,12 +63,12 @@ class RunFolder:
         return folder
 
     def discard(self) -> None:
-        """Leave no trace of a run that was refused before its first step; what others put here stays."""
-        self.release()
+        """Remove what :meth:`create` wrote for a run that was refused before its first step, and an empty folder."""
         for name in ("config.yaml", ".lock"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             self.path.rmdir()
+        self.release()  # last: until then no other run may begin here
 
     def write_environment(self, *, continued: bool) -> None:
         """environment.json, once threads and devices are set; a continuation is listed in it, below the first start."""

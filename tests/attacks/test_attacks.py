@@ -128,6 +128,30 @@ def test_an_example_does_not_depend_on_its_neighbours(victim: Victim, images: Te
     assert torch.allclose(part.adversarial, whole.adversarial[some], atol=1e-6)
 
 
+def test_what_fills_the_batch_up_costs_no_example_anything(victim: Victim, images: Tensor) -> None:
+    y = decisions(victim, images)
+    attack, keys = PGD(0.05, steps=6, restarts=2), torch.arange(len(images))
+    together = attack(surface_of(victim), images, y, keys=keys)
+    assert 0 < together.success.sum() < len(images)
+    for n, row in enumerate(keys.split(1)):
+        alone = attack(surface_of(victim), images[row], y[row], keys=row)
+        assert alone.queries[0] == together.queries[n] and alone.success[0] == together.success[n]
+
+
+def test_batches_keep_to_few_sizes_and_shrink_as_examples_are_fooled(victim: Victim, images: Tensor) -> None:
+    sizes: list[int] = []
+
+    def recorded(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return victim(x)
+
+    surface = LabelSurface(recorded, (victim,), "abcd")
+    many = images.repeat(5, 1, 1, 1)[:117]
+    PGD(0.2, steps=10, restarts=3)(surface, many, decisions(victim, many))
+    assert sizes[0] == 117 and sizes[1] == 128 and min(sizes) < 64
+    assert all(size % (4 if size <= 8 else 8 if size <= 64 else 16) == 0 for size in sizes[1:])
+
+
 def test_early_drop_loses_no_success(victim: Victim, images: Tensor) -> None:
     y, keys = decisions(victim, images), torch.arange(len(images))
     dropped = PGD(EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)

@@ -12,6 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from securegan.configuration.compose import compose_checked
+from securegan.experiment import Experiment
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -38,17 +41,28 @@ def test_a_run_leaves_a_folder_that_explains_itself(finished: Path) -> None:
     assert len(flagged) == int((arrays["distance_generated"] > arrays["threshold"]).sum())
 
 
-def test_a_command_and_a_config_that_work_from_anywhere(command: Command, tmp_path: Path) -> None:
+@pytest.fixture
+def own_images(tmp_path: Path) -> str:
+    """A folder of images, named from the folder it lies in."""
     for number in range(60):
         place = tmp_path / "my images=1" / "ab"[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.new("L", (32, 32), number * 4).save(place / f"{number}.png")
-    done = command(
-        "data=folder", "data.path='my images=1'", "detector=none", "trainer.max_epochs=1", "data.batch_size=900"
-    )
+    return "data.path='my images=1'"
+
+
+def test_a_run_that_its_data_refuse_leaves_no_folder(command: Command, tmp_path: Path, own_images: str) -> None:
+    done = command("data=folder", own_images, "detector=none", "trainer.max_epochs=1", "data.batch_size=900")
     assert done.returncode == 2 and "data.batch_size=900" in done.stderr
-    (folder,) = (tmp_path / "runs").glob("*/*")
-    assert f"path: {tmp_path}/my images=1" in (folder / "config.yaml").read_text()
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+def test_a_config_works_from_anywhere(tmp_path: Path, own_images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (config,) = compose_checked(["data=folder", own_images, "detector=none", "logger=none", "data.batch_size=8"])
+    with Experiment.start(tmp_path / "run", config):
+        pass
+    assert f"path: {tmp_path}/my images=1" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_robust_accuracy_and_attack_success_agree(finished: Path) -> None:

@@ -69,6 +69,17 @@ def test_only_the_reference_weights_may_carry_the_name(inception):
     assert Inception(inception.network, "6726825d" + "0" * 56).key == "inception"
 
 
+@pytest.mark.parametrize("stage", [64, 192, 768])
+def test_an_earlier_stage_carries_its_features_in_its_name(stage, weights):
+    extractor = load_inception(weights, weights.parent, stage=stage)
+    images = pictures(2, 0)
+    features, logits = extractor.extract(images)
+    reference = peer.FeatureExtractorInceptionV3("x", [str(stage)], str(weights))
+    assert torch.equal(features, reference((images * 255).round().to(torch.uint8))[0])
+    assert features.shape == (2, extractor.feature_dim) == (2, stage) and logits.shape == (2, extractor.num_logits)
+    assert extractor.key.endswith(f"_{stage}") and extractor.num_logits == 0
+
+
 def test_wrong_files_are_a_users_mistake(tmp_path, weights):
     with pytest.raises(UserError, match="there are no Inception weights"):
         load_inception(None, tmp_path)

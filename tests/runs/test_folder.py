@@ -27,7 +27,7 @@ def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
         RunFolder.create(tmp_path, config)
 
 
-def test_a_refused_run_leaves_nothing_of_its_own_and_all_of_others(tmp_path: Path) -> None:
+def test_a_refused_run_takes_away_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
     for name, others in (("new", []), ("used", ["notes.txt"])):
         path = tmp_path / name
         path.mkdir()
