@@ -1,45 +1,94 @@
-"""The ``securegan`` command: ``securegan run ...`` and ``securegan report RUN``."""
+"""The ``securegan`` command: ``run``, ``report`` and ``sample``."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from securegan.errors import UserError, near_match
 
-USAGE = """usage: securegan COMMAND
+COMMANDS = ("run", "report", "sample")
 
-  run [OVERRIDES]   train, attack, defend, watch and report; as python -m securegan.run
-  report RUN        make the figures and report.html of a run folder again
-"""
+
+class Parser(argparse.ArgumentParser):
+    """Ends a mistake with one sentence and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"securegan: {message}; {self.prog} --help says what is expected.\n")
+        sys.exit(2)
 
 
 def main() -> None:
     """Dispatch on the first argument; a user's mistake ends with one sentence and exit code 2."""
     command, *rest = sys.argv[1:] or ["--help"]
-    if command in ("-h", "--help", "help"):
-        sys.stdout.write(USAGE)
-    elif command == "run":
+    if command == "run":
         # As a module of its own: DDP starts its other processes with the same command.
         os.execv(sys.executable, [sys.executable, "-m", "securegan.run", *rest])
-    elif command == "report" and len(rest) == 1:
-        _report(Path(rest[0]))
-    else:
-        known = (
-            f"securegan report takes one run folder, {len(rest)} were given."
-            if command == "report"
-            else (f"there is no command '{command}': expected run or report.{near_match(command, ('run', 'report'))}")
+    if not command.startswith("-") and command not in COMMANDS:
+        sys.stderr.write(
+            f"securegan: there is no command '{command}': expected one of {', '.join(COMMANDS)}."
+            f"{near_match(command, COMMANDS)}\n"
         )
-        sys.stderr.write(f"securegan: {known}\n")
+        sys.exit(2)
+    arguments = _parser().parse_args([command, *rest])
+    try:
+        arguments.do(arguments)
+    except UserError as error:
+        sys.stderr.write(f"securegan: {error}\n")
         sys.exit(2)
 
 
-def _report(folder: Path) -> None:
+def _parser() -> Parser:
+    parser = Parser("securegan", description="Train, attack, defend and watch image generators.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
+    report = commands.add_parser("report", help="make the figures and report.html of a run folder again")
+    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    report.set_defaults(do=_report)
+    sample = commands.add_parser("sample", help="write images of a run's trained generator")
+    sample.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    sample.add_argument("--n", type=_positive, default=64, help="how many images (default: %(default)s)")
+    sample.add_argument("--out", type=Path, required=True, help="a new or empty folder for PNG files")
+    sample.add_argument("--class", dest="label", help="name or number of a class (default: all classes in turn)")
+    sample.add_argument("--seed", type=int, default=0, help="of the latent codes (default: %(default)s)")
+    sample.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or as trained")
+    sample.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
+    sample.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
+    sample.set_defaults(do=_sample)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+def _report(arguments: argparse.Namespace) -> None:
     from securegan.reports.results import RunResults
     from securegan.reports.terminal import print_summary
     from securegan.reports.write import write_report
 
+    print_summary(RunResults.load(arguments.run), write_report(arguments.run))
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    from securegan.installation import check_installation
+
+    check_installation()
+    from securegan.runs.sampling import class_of, load_module, write_samples
+
+    module = load_module(arguments.run, arguments.checkpoint)
+    label = None if arguments.label is None else class_of(module.spec, arguments.label)
     try:
-        print_summary(RunResults.load(folder), write_report(folder))
-    except UserError as error:
-        sys.stderr.write(f"securegan: {error}\n")
-        sys.exit(2)
+        module.to(arguments.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={arguments.device} cannot be used: {str(error).splitlines()[0]}") from error
+    averaged = arguments.weights == "ema"
+    write_samples(module, arguments.out, arguments.n, seed=arguments.seed, label=label, averaged=averaged)
+    sys.stdout.write(f"{arguments.n} images in {arguments.out}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from securegan.attacks.evasion.pgd import PGD
-from securegan.configuration.allowlist import build
+from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.paths import with_absolute_paths
 from securegan.configuration.validate import validate
 from securegan.data.module import ImageDataModule
@@ -36,6 +35,7 @@ from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
 from securegan.runs.checkpoints import Checkpoints, load_weights, verified
 from securegan.runs.folder import RunFolder
+from securegan.runs.sampling import as_grid
 
 
 class Experiment:
@@ -55,11 +55,11 @@ class Experiment:
         self.attack: PGD | None = build(config.attack, spec.eps) if config.attack else None
         if self.attack is not None:
             check_surfaces(self.attack.surfaces, self.module)
-        self.detectors: list[Detector] = [build(node) for node in options(config.detector)]
+        self.detectors: list[Detector] = build_each(config.detector)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
-        self.defenses: list[Defense] = [build(node, spec.eps, self.seed) for node in options(config.defense)]
+        self.defenses: list[Defense] = build_each(config.defense, spec.eps, self.seed)
         self.judge = load_or_train_judge(self.data, cache)
         extractors = []
         if self.protocol.inception_weights or self.protocol.inception_download:
@@ -76,6 +76,7 @@ class Experiment:
         self.trainer = self._build_trainer()
         if is_main_process():
             folder.write_environment(continued=resumed)
+            folder.write_spec(spec)
 
     @classmethod
     def start(cls, path: Path, config: DictConfig) -> Self:
@@ -134,7 +135,7 @@ class Experiment:
         for logger in self.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_epoch(row)
-                logger.log_images("samples", sample_grid(outcome.examples["samples"]), row["images_seen"])
+                logger.log_images("samples", as_grid(torch.from_numpy(outcome.examples["samples"])), row["images_seen"])
                 for key, values in outcome.arrays.items():
                     if values.ndim:
                         logger.log_histogram(key, values, row["images_seen"])
@@ -269,19 +270,6 @@ class Experiment:
             if isinstance(logger, WandbLogger):
                 logger.finish()  # inside the job: a sweep's next job must not write into this run
         self.folder.release()
-
-
-def sample_grid(images: np.ndarray) -> torch.Tensor:
-    """Square numbers of images ``(k * k, C, H, W)`` as one picture ``(C, k H, k W)``."""
-    k = round(len(images) ** 0.5)
-    _, channels, height, width = images.shape
-    tiled = torch.from_numpy(images).view(k, k, channels, height, width).permute(2, 0, 3, 1, 4)
-    return tiled.reshape(channels, k * height, k * width)
-
-
-def options(group: DictConfig | None) -> list[DictConfig]:
-    """The chosen options of a group of several, in the order of the config."""
-    return [node for node in (group or {}).values() if node]
 
 
 def is_main_process() -> bool:

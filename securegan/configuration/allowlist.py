@@ -57,5 +57,10 @@ def build(node: DictConfig | Mapping[str, Any], *injected: object) -> Any:
     return target(*injected, **checked_arguments(plain, at=target.__name__))
 
 
+def build_each(group: DictConfig | None, *injected: object) -> list[Any]:
+    """:func:`build` of every chosen option of a group of several, in the order of the config."""
+    return [build(node, *injected) for node in (group or {}).values() if node]
+
+
 def _refused(target: object, why: str) -> ConfigError:
     return ConfigError(f"_target_={target} is not allowed: {why}.")

@@ -48,6 +48,10 @@ class GenerativeModule(pl.LightningModule):
         """Images ``(N, C, H, W)`` in ``[0, 1]`` of the averaged generator in evaluation mode."""
         raise NotImplementedError
 
+    def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The same of the generator as it is trained, not averaged."""
+        raise NotImplementedError
+
     def discriminate(self, images: Tensor) -> DiscriminatorOutput:
         """Both heads and the intermediate features of ``images (N, C, H, W)`` in ``[0, 1]``."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """The run folder: one folder that explains itself.
 
-``config.yaml``, ``environment.json``, ``metrics.json`` and ``metrics.csv`` (a row an evaluation), ``steps.csv``,
-``checkpoints/``, ``arrays.npz``, ``examples.npz``, ``flagged.csv``, ``figures/`` and ``report.html``.
+``config.yaml``, ``environment.json``, ``data.json``, ``metrics.json`` and ``metrics.csv`` (a row an evaluation),
+``steps.csv``, ``checkpoints/``, ``arrays.npz``, ``examples.npz``, ``flagged.csv``, ``figures/`` and ``report.html``.
 """
 
 import csv
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically, write_json
 
@@ -34,7 +36,8 @@ PACKAGES = (
 )  # fmt: skip
 
 STALE = (  # what a run that died before its first saved point may have left
-    "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", "wandb_id.txt", "wandb_sent.json",
+    "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", "data.json", "wandb_id.txt",
+    "wandb_sent.json",
 )  # fmt: skip
 
 
@@ -81,12 +84,29 @@ class RunFolder:
                 pass
         write_json(path, now)
 
+    def write_spec(self, spec: DataSpec) -> None:
+        """data.json: what a model must know of the data, so that it can be rebuilt without them."""
+        write_json(self.path / "data.json", asdict(spec))
+
+    def spec(self) -> DataSpec:
+        """What :meth:`write_spec` wrote; raises UserError where it is missing or damaged."""
+        path = self.path / "data.json"
+        try:
+            found = json.loads(path.read_text())
+            return DataSpec(**{**found, "class_names": tuple(found["class_names"])})
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): the run ended before training began."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}): restore it or start a new run.") from error
+
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """An existing run's folder, not locked yet; raises UserError where ``path`` holds none or a damaged one."""
         folder = cls(path)
         if not (path / "config.yaml").is_file():
-            raise UserError(f"ckpt={path} is not a run folder: expected a folder that holds config.yaml.")
+            raise UserError(f"{path} is not a run folder: expected a folder that holds config.yaml.")
         metrics = path / "metrics.json"
         if metrics.is_file():
             try:

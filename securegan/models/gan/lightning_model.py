@@ -96,6 +96,9 @@ class GAN(GenerativeModule):
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.ema.averaged(z, y)
 
+    def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self.generator(z, y)
+
     def discriminate(self, images: Tensor) -> DiscriminatorOutput:
         return self.discriminator(images.contiguous(memory_format=self.memory_format))
 

@@ -1,0 +1,146 @@
+"""Images of a run's trained generator, as files.
+
+Image i of a seed is a function of the two: neither how many are asked for nor their order changes it.
+"""
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from securegan.attacks.shield import shielded
+from securegan.configuration.allowlist import build, build_each
+from securegan.configuration.validate import validate
+from securegan.data.batch import DataSpec
+from securegan.errors import UserError, near_match
+from securegan.models.base import GenerativeModule
+from securegan.randomness import normal
+from securegan.runs.atomic import write_atomically
+from securegan.runs.checkpoints import load_weights
+from securegan.runs.folder import RunFolder
+
+TOGETHER = 32  # images of every forward, whatever is asked for: the rounding of a forward depends on its size
+GRID = 64  # images of the overview
+TABLE, OVERVIEW = "samples.csv", "grid.png"
+
+
+def load_module(path: Path, which: str = "best") -> GenerativeModule:
+    """The trained module of the run in ``path`` with the weights of a checkpoint; the data are not needed.
+
+    Args: which: ``best``, the chosen checkpoint, or ``last``.
+
+    Raises:
+        UserError: where ``path`` holds no run, no such checkpoint, or a damaged one.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    validate(config)
+    module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
+    for detector in build_each(config.detector):
+        detector.attach(module)  # its statistics lie in the checkpoint
+    load_weights(module, folder.checkpoints, which)
+    return module
+
+
+def class_of(spec: DataSpec, name: str) -> int:
+    """The class with this name or, where no name is so, this number.
+
+    Raises:
+        UserError: where there is no such class.
+    """
+    if name in spec.class_names:
+        return spec.class_names.index(name)
+    if name.isdecimal() and int(name) < spec.num_classes:
+        return int(name)
+    if not spec.num_classes:
+        raise UserError(f"--class={name} is not possible: the run's data ({spec.name}) have no classes.")
+    raise UserError(
+        f"--class={name} is not a class of the run's data: expected one of {', '.join(spec.class_names)}, or a number "
+        f"below {spec.num_classes}.{near_match(name, spec.class_names)}"
+    )
+
+
+def sample(
+    module: GenerativeModule, n: int, *, seed: int, label: int | None = None, averaged: bool = True
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Images ``(k, C, H, W)`` in ``[0, 1]`` with their classes ``(k,)``, on the CPU, ``n`` in all.
+
+    Args:
+        module: trained.
+        n: how many.
+        seed: of the latent codes.
+        label: of all images; the classes in turn where it is not given. Ignored for unlabelled data.
+        averaged: the generator's moving average, which every figure is about; otherwise the weights as trained.
+    """
+    classes = module.spec.num_classes
+    for start in range(0, n, TOGETHER):
+        numbers = range(start, start + TOGETHER)
+        z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])
+        y = torch.tensor([number % classes if label is None else label for number in numbers]) if classes else None
+        with shielded(module.victims()), torch.no_grad():
+            codes, wanted = z.to(module.device), None if y is None else y.to(module.device)
+            images = module.generate(codes, wanted) if averaged else module.generate_raw(codes, wanted)
+        yield images.float().cpu()[: n - start], None if y is None else y[: n - start]
+
+
+def write_samples(
+    module: GenerativeModule,
+    folder: Path,
+    n: int,
+    *,
+    seed: int,
+    label: int | None = None,
+    averaged: bool = True,
+) -> None:
+    """``n`` PNG files, their classes in samples.csv, and the first 64 side by side in grid.png.
+
+    Raises:
+        UserError: where ``folder`` holds something, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"--out={folder} is not empty: choose another folder.")
+    except OSError as error:
+        raise UserError(f"--out={folder} cannot be used: {error.strerror}.") from error
+    names = module.spec.class_names
+    rows: list[list[object]] = []
+    shown: list[Tensor] = []
+    parts = sample(module, n, seed=seed, label=label, averaged=averaged)
+    for images, labels in track(parts, "sampling", total=math.ceil(n / TOGETHER), transient=True):
+        for position, image in enumerate(images):
+            file, number = f"{len(rows):06d}.png", len(rows)
+            _write(image, folder / file)
+            rows.append([file, number, seed, "" if labels is None else names[int(labels[position])]])
+            if number < GRID:
+                shown.append(image)
+    _write(as_grid(torch.stack(shown)), folder / OVERVIEW)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([["file", "number", "seed", "class"], *rows])
+
+    write_atomically(folder / TABLE, write)
+
+
+def as_grid(images: Tensor) -> Tensor:
+    """``(N, C, H, W)`` as one picture ``(C, rows H, columns W)``, as square as it goes, the rest black."""
+    n, channels, height, width = images.shape
+    columns = math.ceil(n**0.5)
+    rows = math.ceil(n / columns)
+    tiles = images.new_zeros(rows * columns, channels, height, width)
+    tiles[:n] = images
+    tiled = tiles.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(channels, rows * height, columns * width)
+
+
+def _write(image: Tensor, path: Path) -> None:
+    """One image ``(C, H, W)`` in ``[0, 1]`` as an 8-bit PNG."""
+    pixels = image.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
