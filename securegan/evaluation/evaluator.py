@@ -19,13 +19,14 @@ from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import NO_REFERENCE, Quality
 from securegan.evaluation.robustness import Attacked, attack_surface, robustness_figures
-from securegan.evaluation.sampling import generated, latent_chunks
+from securegan.evaluation.sampling import generated, great_circle, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.judge import Judge
 from securegan.metrics.quality import FeatureExtractor
 from securegan.models.base import GenerativeModule
 
 SAMPLES = 64
+PATHS, STEPS = 6, 8  # between latent codes, and images along each
 
 
 class Evaluator:
@@ -70,6 +71,8 @@ class Evaluator:
                 )
             outcome.merge(self._judge_detector.pass_rate(module, self.protocol.generated))
         outcome.examples.update(self._samples(module))
+        if final:
+            outcome.examples.update(self._paths(module))
         return outcome
 
     def _attack_all(
@@ -142,3 +145,12 @@ class Evaluator:
         y = torch.arange(SAMPLES, device=z.device) % k if k else None
         samples = {"samples": generated(module, z, y).float().cpu().numpy()}
         return samples if y is None else {**samples, "samples_labels": y.cpu().numpy()}
+
+    def _paths(self, module: GenerativeModule) -> dict[str, np.ndarray]:
+        """Outputs along paths between two codes each, of one class where the data is labelled."""
+        ends, _ = module.latents(2 * PATHS, "evaluation", "paths")
+        z = great_circle(ends[:PATHS], ends[PATHS:], STEPS).flatten(0, 1)
+        k = module.spec.num_classes
+        y = torch.arange(PATHS, device=z.device).repeat_interleave(STEPS) % k if k else None
+        paths = generated(module, z, y).float().cpu().numpy()
+        return {"paths": paths.reshape(PATHS, STEPS, *paths.shape[1:])}

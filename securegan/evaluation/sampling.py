@@ -40,6 +40,19 @@ def image_chunks(module: GenerativeModule, total: int, purpose: str) -> Iterator
         yield keys, generated(module, z, y), y
 
 
+def great_circle(first: Tensor, second: Tensor, steps: int) -> Tensor:
+    """``(N, steps, dim)`` codes from ``first (N, dim)`` to ``second``, both included, along the sphere between them.
+
+    A straight line would pass through codes nearer to the origin than the prior draws (White 2016, arXiv 1609.04468).
+    """
+    lengths = torch.stack([first.norm(dim=1), second.norm(dim=1)])[..., None]
+    a, b = first / lengths[0], second / lengths[1]
+    angle = (a * b).sum(1, keepdim=True).clamp(-1, 1).arccos().clamp(1e-4, torch.pi - 1e-4)[:, None]
+    share = torch.linspace(0, 1, steps, device=first.device)[None, :, None]
+    direction = (((1 - share) * angle).sin() * a[:, None] + (share * angle).sin() * b[:, None]) / angle.sin()
+    return direction * torch.lerp(lengths[0][:, None], lengths[1][:, None], share)
+
+
 def authenticity(module: GenerativeModule, images: Tensor) -> Tensor:
     """``(N,)`` authenticity logits of images, likewise."""
     with shielded(module.victims()), torch.no_grad():

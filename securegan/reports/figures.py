@@ -98,6 +98,13 @@ _SAMPLES = _Entry(
     "asked for.",
     pictures.sample_grid,
 )
+_PATHS = _Entry(
+    "paths",
+    "Between two codes",
+    "Each row goes from one latent code to another: images should change gradually and stay plausible; equal ones show "
+    "a generator that ignores its code, jumps one that has learned images by heart.",
+    pictures.path_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,11 @@ class Plots:
     diagnostics: list[Plot]
     attacks: list[Plot]
     training: list[Plot]
-    samples: Plot
+    samples: list[Plot]
 
     @property
     def all(self) -> list[Plot]:
-        return [*self.diagnostics, *self.attacks, *self.training, self.samples]
+        return [*self.diagnostics, *self.attacks, *self.training, *self.samples]
 
 
 def draw_all(results: RunResults) -> Plots:
@@ -120,7 +127,7 @@ def draw_all(results: RunResults) -> Plots:
         diagnostics=[entry.plot(results) for entry in _DIAGNOSTICS],
         attacks=[_attack(surface).plot(results) for surface in results.surfaces],
         training=[entry.plot(results) for entry in (_QUALITY, _LOSSES)],
-        samples=_SAMPLES.plot(results),
+        samples=[entry.plot(results) for entry in (_SAMPLES, _PATHS)],
     )
 
 

@@ -38,6 +38,25 @@ def sample_grid(results: RunResults, theme: Theme) -> Figure | str:
     return figure
 
 
+def path_grid(results: RunResults, theme: Theme) -> Figure | str:
+    """Outputs along paths between two latent codes, a path a row."""
+    stored = results.examples.get("paths")
+    if stored is None or stored.ndim != 5 or stored.shape[2] not in (1, 3) or not stored.size:
+        return "The run holds no outputs along paths between latent codes."
+    paths = np.clip(np.nan_to_num(stored.astype(np.float32)), 0, 1)
+    names = results.part("data").get("class_names")
+    known = names if isinstance(names, list) and names else [""]
+    figure, axes = tile_figure(
+        theme, columns=paths.shape[1], rows=len(paths), tile=0.62, margins=(1.0 if any(known) else 0.1, 0.05, 0.1, 0.36)
+    )
+    pitch = _mosaic(axes, list(paths))
+    for position in range(len(paths)):
+        _row_title(axes, str(known[position % len(known)]), position * pitch, theme)
+    seed = "not recorded" if results.seed is None else results.seed
+    sign(figure, theme, f"{len(paths)} paths of {paths.shape[1]} codes · seed {seed}")
+    return figure
+
+
 def _sample_rows(results: RunResults, samples: Pictures) -> tuple[list[str], list[Pictures]]:
     """Samples by class where ``samples_labels`` gives the class of each, else eight in a row without a name."""
     labels = results.examples.get("samples_labels")

@@ -122,6 +122,12 @@ def floor(results: RunResults, key: str = "quality/fid_judge") -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def halves(results: RunResults) -> str:
+    """Between what the floors were taken, in words."""
+    kept = results.part("quality").get("n_real_kept")
+    return "two halves of the real images" + (f", {count_written(kept // 2)} each" if isinstance(kept, int) else "")
+
+
 def bad_files(results: RunResults) -> tuple[str, list[dict[str, str]]]:
     """Files that the data set lost or changed: a sentence, and name, action and reason of each."""
     data = results.part("data")

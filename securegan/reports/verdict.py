@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securegan.reports.glossary import count_written, describe, written
-from securegan.reports.protocol import floor
+from securegan.reports.protocol import floor, halves
 from securegan.reports.results import RunResults
 from securegan.runs.checkpoints import WEAK
 
@@ -56,7 +56,7 @@ def _quality(results: RunResults) -> list[str]:
         if figures.value(key) is not None:
             beside = "reference Inception features" if key.endswith("inception") else "an independent judge's features"
             if (lowest := floor(results, key)) is not None:
-                beside += f"; two halves of the real ones: {written(lowest)}"
+                beside += f"; {halves(results)}: {written(lowest)}"
             return [f"the generator's images lie at FID {written(figures.value(key))} from real ones ({beside})"]
     return []
 

@@ -14,7 +14,7 @@ from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.robustness import attack_surface
-from securegan.evaluation.sampling import image_chunks
+from securegan.evaluation.sampling import great_circle, image_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.cache import load_or_train_judge
 from securegan.judges.judge import Judge
@@ -141,3 +141,15 @@ def test_l2_needs_a_radius_of_its_own() -> None:
 def test_layers_that_are_not_there_are_refused_by_name(gan: GAN) -> None:
     with pytest.raises(ConfigError, match=r"layers=\[9\]"):
         Mahalanobis(layers=[9]).attach(gan)
+
+
+def test_a_path_between_codes_stays_at_the_priors_distance() -> None:
+    first, second = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    path = great_circle(first, second, 9)
+    torch.testing.assert_close(path[:, 0], first)
+    torch.testing.assert_close(path[:, -1], second)
+    assert (path.norm(dim=2) >= torch.minimum(first.norm(dim=1), second.norm(dim=1))[:, None] - 1e-4).all()
+    steps = (path[:, 1:] - path[:, :-1]).norm(dim=2)
+    assert (steps.amax(1) < 1.5 * steps.amin(1)).all()  # even, but for the lengths of the ends
+    same = great_circle(first, first, 3)
+    torch.testing.assert_close(same, first[:, None].expand_as(same), rtol=1e-3, atol=1e-3)

@@ -115,6 +115,7 @@ def full_run(tmp_path: Path) -> Path:
     examples: dict[str, np.ndarray] = {
         "samples": source.random((64, 1, 8, 8), dtype=np.float32),
         "samples_labels": np.arange(64) % 2,
+        "paths": source.random((6, 8, 1, 8, 8), dtype=np.float32),
     }
     for surface in SURFACES:
         clean = source.random((4, 1, 8, 8), dtype=np.float32)

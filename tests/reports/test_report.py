@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from securegan.reports.figures import Plot, Plots
+from securegan.reports.figures import Plots
 from securegan.reports.html import render
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
@@ -55,7 +55,7 @@ def report_of(folder: Path) -> tuple[str, Page]:
 
 def page_without_figures(folder: Path) -> Page:
     """For what is said in words; drawing takes seconds."""
-    return Page(render(RunResults.load(folder), Plots([], [], [], Plot("samples", "Samples", "", missing="not drawn"))))
+    return Page(render(RunResults.load(folder), Plots([], [], [], [])))
 
 
 def test_full_report_holds_every_figure_with_n_and_interval(full_run: Path) -> None:
@@ -73,8 +73,8 @@ def test_full_report_holds_every_figure_with_n_and_interval(full_run: Path) -> N
     ):
         assert needed in page.text, needed
     shown = {attributes.get("id") for tag, attributes in page.tags if tag == "figure"}
-    assert {*DIAGNOSTICS, "quality", "losses", "samples", *(f"attack_{s}" for s in SURFACES)} <= shown
-    assert sum(tag == "img" for tag, _ in page.tags) == 11
+    assert {*DIAGNOSTICS, "quality", "losses", "samples", "paths", *(f"attack_{s}" for s in SURFACES)} <= shown
+    assert sum(tag == "img" for tag, _ in page.tags) == 12
 
 
 def test_report_needs_nothing_but_itself(full_run: Path) -> None:
