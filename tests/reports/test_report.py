@@ -74,7 +74,7 @@ def test_full_report_holds_every_figure_with_n_and_interval(full_run: Path) -> N
         assert needed in page.text, needed
     shown = {attributes.get("id") for tag, attributes in page.tags if tag == "figure"}
     assert {*DIAGNOSTICS, "quality", "losses", "samples", "paths", *(f"attack_{s}" for s in SURFACES)} <= shown
-    assert sum(tag == "img" for tag, _ in page.tags) == 12
+    assert sum(tag == "img" for tag, _ in page.tags) == len(shown - {None})
 
 
 def test_report_needs_nothing_but_itself(full_run: Path) -> None:
@@ -91,7 +91,7 @@ def test_pictures_are_valid_and_the_same_on_disk(full_run: Path) -> None:
     html, _ = report_of(full_run)
     embedded = {base64.b64decode(code) for code in re.findall(r'src="data:image/png;base64,([^"]+)"', html)}
     files = {path.read_bytes() for path in (full_run / "figures").iterdir()}
-    assert files == embedded and len(files) == 11
+    assert files and files == embedded
     for content in files:
         picture = Image.open(io.BytesIO(content))
         picture.load()
