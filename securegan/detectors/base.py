@@ -7,7 +7,7 @@ from torch import Tensor
 
 from securegan.data.module import ImageDataModule
 from securegan.models.base import GenerativeModule
-from securegan.models.networks.dcgan import DiscriminatorOutput
+from securegan.models.networks.discriminator import DiscriminatorOutput
 
 
 class Detector(pl.Callback):

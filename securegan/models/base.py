@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from securegan.data.batch import Batch, DataSpec
 from securegan.errors import UserError
-from securegan.models.networks.dcgan import DiscriminatorOutput
+from securegan.models.networks.discriminator import DiscriminatorOutput
 from securegan.models.ports import Ports, StepContext
 from securegan.randomness import integers, normal
 

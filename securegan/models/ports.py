@@ -14,7 +14,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from securegan.models.base import GenerativeModule
-    from securegan.models.networks.dcgan import DiscriminatorOutput
+    from securegan.models.networks.discriminator import DiscriminatorOutput
 
 
 @dataclass

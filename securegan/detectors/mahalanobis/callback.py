@@ -16,7 +16,7 @@ from securegan.detectors.mahalanobis.fitting import fit_layers
 from securegan.detectors.mahalanobis.torch_model import LayeredMahalanobis, pool
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
-from securegan.models.networks.dcgan import DiscriminatorOutput
+from securegan.models.networks.discriminator import DiscriminatorOutput
 
 
 class Mahalanobis(Detector):

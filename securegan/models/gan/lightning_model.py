@@ -1,11 +1,11 @@
-"""Class-conditional DCGAN with an auxiliary class head, trained by alternating updates.
+"""Class-conditional GAN with an auxiliary class head, trained by alternating updates.
 
 One discriminator update (real, generated and whatever the defences add, in one forward) and one generator update a
-batch. Networks: :mod:`securegan.models.networks.dcgan`; losses: :mod:`securegan.models.gan.losses`.
+batch. Networks: :mod:`securegan.models.networks`; losses: :mod:`securegan.models.gan.losses`.
 """
 
 import math
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from annotated_types import Ge, Lt
@@ -19,22 +19,30 @@ from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.losses import GANLoss, discriminator_loss, generator_loss
-from securegan.models.networks.dcgan import BASE, SIZES, DCGANDiscriminator, DCGANGenerator, DiscriminatorOutput
+from securegan.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from securegan.models.networks.discriminator import BASE, SIZES, DiscriminatorOutput, TwoHeadDiscriminator
+from securegan.models.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
+Network = Literal["dcgan", "resnet"]
+
 
 class GAN(GenerativeModule):
-    """DCGAN generator and a spectrally normalised discriminator with authenticity and class heads."""
+    """A generator and a discriminator with authenticity and class heads."""
 
     players = ("discriminator", "generator")
-    discriminator: DCGANDiscriminator
+    generator: DCGANGenerator | ResNetGenerator
+    discriminator: TwoHeadDiscriminator
 
     def __init__(
         self,
         spec: DataSpec,
         seed: int,
         *,
+        network: Network = "dcgan",
+        attention: Literal[8, 16, 32, 64, 128] | None = None,
+        spectral_norm: bool = True,
         latent_dim: PositiveInt = 64,
         generator_width: PositiveInt = 32,
         discriminator_width: PositiveInt = 32,
@@ -55,6 +63,9 @@ class GAN(GenerativeModule):
         Args:
             spec: of the data.
             seed: of the run.
+            network: plain (de)convolutions, or residual blocks with class-conditional batch norm.
+            attention: side of the feature maps that attend to themselves in both players; ``resnet`` only.
+            spectral_norm: of the discriminator's layers but the class head's last.
             latent_dim: of the standard normal prior.
             generator_width: channels of the generator's outermost feature map, doubled inwards up to eight times.
             discriminator_width: of the discriminator's, likewise.
@@ -71,7 +82,8 @@ class GAN(GenerativeModule):
             channels_last: memory format of the networks.
 
         Raises:
-            ConfigError: a size that is not a power of two from 32 to 256, or more shared blocks than there are.
+            ConfigError: a size that is not a power of two from 32 to 256, more shared blocks than there are, or
+                attention where there is no such feature map.
         """
         super().__init__(spec, latent_dim=latent_dim, seed=seed)
         if spec.size not in SIZES:
@@ -81,14 +93,25 @@ class GAN(GenerativeModule):
                 f"model.shared_blocks={shared_blocks} is not allowed: a discriminator of {spec.size} pixels has "
                 f"{(spec.size // BASE).bit_length() - 1} blocks."
             )
+        if attention and (network == "dcgan" or attention > spec.size // 2):
+            raise ConfigError(
+                f"model.attention={attention} is not allowed: expected null, or model.network=resnet and at most half "
+                f"of data.size={spec.size}."
+            )
         self.loss_kind, self.class_weight = loss, class_weight
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
-            self.generator = DCGANGenerator(latent_dim, spec.num_classes, spec.channels, spec.size, generator_width)
-            self.discriminator = DCGANDiscriminator(
-                spec.num_classes, spec.channels, spec.size, discriminator_width, class_width, shared_blocks
-            )
+            of_images = (spec.num_classes, spec.channels, spec.size)
+            widths = (discriminator_width, class_width, shared_blocks)
+            if network == "resnet":
+                self.generator = ResNetGenerator(latent_dim, *of_images, generator_width, attention)
+                self.discriminator = ResNetDiscriminator(
+                    *of_images, *widths, spectral=spectral_norm, attention=attention
+                )
+            else:
+                self.generator = DCGANGenerator(latent_dim, *of_images, generator_width)
+                self.discriminator = DCGANDiscriminator(*of_images, *widths, spectral=spectral_norm)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
         self.ema = GeneratorEMA(self.generator, ema_half_life)
