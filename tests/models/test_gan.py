@@ -7,7 +7,6 @@ from securegan.data.batch import DataSpec
 from securegan.errors import ConfigError
 from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.lightning_model import GAN
-from securegan.models.gan.losses import discriminator_loss, generator_loss
 
 
 def spec(size: int = 32, classes: int = 3, channels: int = 1) -> DataSpec:
@@ -91,17 +90,6 @@ def test_seeds_decide_weights_and_latents_and_leave_the_global_generator_alone()
     draws = [one.latents(4, "train", seen, rank)[0] for seen, rank in ((0, 0), (0, 1), (64, 0), (0, 0))]
     assert torch.equal(draws[0], draws[3])
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-
-
-def test_losses_are_the_published_formulae() -> None:
-    logits, real = torch.tensor([2.0, -1.0]), torch.tensor([True, False])
-    log_d = torch.sigmoid(logits).log()
-    log_not = (1 - torch.sigmoid(logits)).log()
-    assert torch.allclose(discriminator_loss(logits, real, "nonsaturating"), -torch.stack([log_d[0], log_not[1]]))
-    assert torch.allclose(generator_loss(logits, "nonsaturating"), -log_d)
-    assert torch.allclose(discriminator_loss(logits, real, "hinge"), torch.tensor([0.0, 0.0]))
-    assert torch.allclose(discriminator_loss(logits, ~real, "hinge"), torch.tensor([3.0, 2.0]))
-    assert torch.allclose(generator_loss(logits, "hinge"), -logits)
 
 
 def test_the_average_halves_old_weights_after_a_half_life() -> None:

@@ -5,6 +5,7 @@ batch. Networks: :mod:`securegan.models.networks`; losses: :mod:`securegan.model
 """
 
 import math
+from itertools import zip_longest
 from typing import Annotated, Literal, cast
 
 import torch
@@ -18,7 +19,8 @@ from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ema import GeneratorEMA
-from securegan.models.gan.losses import GANLoss, discriminator_loss, generator_loss
+from securegan.models.gan.losses import GANLoss, discriminator_losses, generator_loss, paired_loss
+from securegan.models.gan.penalties import Penalties, held
 from securegan.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from securegan.models.networks.discriminator import BASE, SIZES, DiscriminatorOutput, TwoHeadDiscriminator
 from securegan.models.networks.resnet import ResNetDiscriminator, ResNetGenerator
@@ -48,6 +50,10 @@ class GAN(GenerativeModule):
         discriminator_width: PositiveInt = 32,
         class_width: PositiveInt = 48,
         loss: GANLoss = "nonsaturating",
+        r1: NonNegativeFloat = 0.0,
+        r2: NonNegativeFloat = 0.0,
+        gradient_penalty: NonNegativeFloat = 0.0,
+        penalty_every: PositiveInt = 1,
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
         lr_discriminator: PositiveFloat = 2e-4,
@@ -70,7 +76,11 @@ class GAN(GenerativeModule):
             generator_width: channels of the generator's outermost feature map, doubled inwards up to eight times.
             discriminator_width: of the discriminator's, likewise.
             class_width: of the blocks that serve the class head alone.
-            loss: of the game between the players.
+            loss: of the game between the players; ``relativistic`` pairs real with generated images.
+            r1: gamma of the penalty on the slope at real images, for images in [-1, 1] as in papers; 0 is off.
+            r2: the same at generated images.
+            gradient_penalty: lambda of WGAN-GP's penalty between real and generated images; 0 is off.
+            penalty_every: discriminator updates from one with penalties to the next, whose weights grow as much.
             class_weight: of the class losses of both players beside it.
             lr_generator: of Adam.
             lr_discriminator: of what serves the authenticity head alone.
@@ -82,8 +92,8 @@ class GAN(GenerativeModule):
             channels_last: memory format of the networks.
 
         Raises:
-            ConfigError: a size that is not a power of two from 32 to 256, more shared blocks than there are, or
-                attention where there is no such feature map.
+            ConfigError: a size that is not a power of two from 32 to 256, more shared blocks than there are,
+                attention where there is no such feature map, or a Wasserstein loss of unbounded slope.
         """
         super().__init__(spec, latent_dim=latent_dim, seed=seed)
         if spec.size not in SIZES:
@@ -98,7 +108,13 @@ class GAN(GenerativeModule):
                 f"model.attention={attention} is not allowed: expected null, or model.network=resnet and at most half "
                 f"of data.size={spec.size}."
             )
+        if loss == "wasserstein" and not spectral_norm and not gradient_penalty:
+            raise ConfigError(
+                "model.loss=wasserstein is not allowed with model.spectral_norm=false and model.gradient_penalty=0: "
+                "nothing bounds the discriminator's slope."
+            )
         self.loss_kind, self.class_weight = loss, class_weight
+        self.penalties = Penalties(r1, r2, gradient_penalty, penalty_every)
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
@@ -165,7 +181,7 @@ class GAN(GenerativeModule):
             losses = {"train/loss_discriminator": self._discriminator_step(first, real, fakes.detach(), y)}
             passed = self.passing("generator", fakes.detach(), y)
             context.inputs = [Inputs(fakes[passed], None if y is None else y[passed], real=True)]
-            losses["train/loss_generator"] = self._generator_step(second, context)
+            losses["train/loss_generator"] = self._generator_step(second, context, real)
         n = len(images) * self.trainer.world_size
         self.count(n)
         self.ema.update(self.generator, n, self.seen)
@@ -178,7 +194,7 @@ class GAN(GenerativeModule):
             hook(context)
         with self.around(context):
             context.output = self.discriminate(context.images)
-            loss = self._weighted_losses(context) + self.extra_loss(context)
+            loss = self._weighted_losses(context) + self.extra_loss(context) + self._penalty(context, real, generated)
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
@@ -189,20 +205,44 @@ class GAN(GenerativeModule):
         """Adversarial and class losses: each origin's mean, weighted."""
         output = context.output
         assert output is not None
-        parts = [len(part.images) for part in context.inputs]
+        sizes = [len(part.images) for part in context.inputs]
+        logits = output.authenticity.split(sizes)
+        weighed = [(x, part.real, part.authenticity_weight) for x, part in zip(logits, context.inputs, strict=True)]
+        adversarial = discriminator_losses(weighed, self.loss_kind)
         total = torch.zeros((), device=self.device)
-        class_parts = [None] * len(parts) if output.class_logits is None else output.class_logits.split(parts)
-        for part, logits, class_logits in zip(
-            context.inputs, output.authenticity.split(parts), class_parts, strict=True
-        ):
-            truth = torch.full_like(logits, part.real, dtype=torch.bool)
-            total = total + part.authenticity_weight * discriminator_loss(logits, truth, self.loss_kind).mean()
-            if class_logits is not None and part.labels is not None and part.class_weight:
-                weight = self.class_weight * part.class_weight
-                total = total + weight * F.cross_entropy(class_logits, part.labels)
+        for loss, class_loss in zip_longest(adversarial, self._class_losses(context, sizes)):
+            for term in (loss, class_loss):
+                if term is not None:
+                    total = total + term
         return total
 
-    def _generator_step(self, optimizer: Optimizer, context: StepContext) -> Tensor:
+    def _class_losses(self, context: StepContext, sizes: list[int]) -> list[Tensor | None]:
+        """Those of the inputs that teach classes, in their order."""
+        assert context.output is not None
+        if context.output.class_logits is None:
+            return []
+        return [
+            self.class_weight * part.class_weight * F.cross_entropy(logits, part.labels)
+            if part.labels is not None and part.class_weight
+            else None
+            for part, logits in zip(context.inputs, context.output.class_logits.split(sizes), strict=True)
+        ]
+
+    def _penalty(self, context: StepContext, real: Inputs, fake: Inputs) -> Tensor:
+        """On the slopes at the clean images, in a forward of its own that leaves no trace in spectral norm."""
+        total = torch.zeros((), device=self.device)
+        if self.penalties.due(context.images_seen // (len(fake.images) * self.trainer.world_size)):
+            with held(self.discriminator):
+                key = (self.seed, "gradient_penalty", context.images_seen, context.rank)
+                for name, term in self.penalties.terms(self._authenticity, real, fake, *key):
+                    context.logged[name] = term.detach()
+                    total = total + term
+        return total
+
+    def _authenticity(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.authenticity_logits(images)
+
+    def _generator_step(self, optimizer: Optimizer, context: StepContext, real: Inputs) -> Tensor:
         """One update within the context's ``around`` hooks, which the caller has entered."""
         for hook in self.ports["generator"].batch:
             hook(context)
@@ -210,7 +250,7 @@ class GAN(GenerativeModule):
         self.discriminator.requires_grad_(False)
         try:
             context.output = self.discriminate(context.images)
-            loss = generator_loss(context.output.authenticity, self.loss_kind).mean()
+            loss = self._game_loss(context.output.authenticity, real)
             if context.output.class_logits is not None and labels:
                 loss = loss + self.class_weight * F.cross_entropy(context.output.class_logits, torch.cat(labels))
             loss = loss + self.extra_loss(context)
@@ -221,3 +261,11 @@ class GAN(GenerativeModule):
             self.discriminator.requires_grad_(True)
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
         return loss
+
+    def _game_loss(self, logits: Tensor, real: Inputs) -> Tensor:
+        """The generator's mean adversarial loss for its images' ``logits``, which are to get ahead of the ``real``."""
+        if self.loss_kind != "relativistic":
+            return generator_loss(logits, self.loss_kind).mean()
+        with torch.no_grad(), held(self.discriminator):
+            level = self._authenticity(real.images, real.labels)
+        return paired_loss(logits, level).mean()
