@@ -5,11 +5,12 @@ batch. Networks: :mod:`securegan.models.networks`; losses: :mod:`securegan.model
 """
 
 import math
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Annotated, Literal, cast
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
@@ -19,6 +20,7 @@ from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ema import GeneratorEMA
+from securegan.models.gan.diffaugment import AdaptiveProbability, Transform, diffaugment
 from securegan.models.gan.losses import GANLoss, discriminator_losses, generator_loss, paired_loss
 from securegan.models.gan.penalties import Penalties, held
 from securegan.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -54,6 +56,9 @@ class GAN(GenerativeModule):
         r2: NonNegativeFloat = 0.0,
         gradient_penalty: NonNegativeFloat = 0.0,
         penalty_every: PositiveInt = 1,
+        diffaugment: Sequence[Transform] = (),
+        ada_target: Annotated[float, Gt(0), Lt(1)] | None = None,
+        ada_images: PositiveInt = 500_000,
         class_weight: NonNegativeFloat = 1.0,
         lr_generator: PositiveFloat = 2e-4,
         lr_discriminator: PositiveFloat = 2e-4,
@@ -81,6 +86,11 @@ class GAN(GenerativeModule):
             r2: the same at generated images.
             gradient_penalty: lambda of WGAN-GP's penalty between real and generated images; 0 is off.
             penalty_every: discriminator updates from one with penalties to the next, whose weights grow as much.
+            diffaugment: transforms of what the discriminator sees while it trains or teaches, its class head included;
+                where many real images are few, they keep it from knowing them by heart.
+            ada_target: with which the transforms' probability adapts, as the mean sign of the real images' logits;
+                where not given, each is always applied.
+            ada_images: in which that probability can go from 0 to 1.
             class_weight: of the class losses of both players beside it.
             lr_generator: of Adam.
             lr_discriminator: of what serves the authenticity head alone.
@@ -114,6 +124,12 @@ class GAN(GenerativeModule):
                 "nothing bounds the discriminator's slope."
             )
         self.loss_kind, self.class_weight = loss, class_weight
+        if ada_target is not None and not diffaugment:
+            raise ConfigError(
+                f"model.ada_target={ada_target} is not allowed with model.diffaugment=[]: name transforms."
+            )
+        self.transforms = tuple(diffaugment)
+        self.ada = None if ada_target is None else AdaptiveProbability(ada_target, ada_images)
         self.penalties = Penalties(r1, r2, gradient_penalty, penalty_every)
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
@@ -193,40 +209,67 @@ class GAN(GenerativeModule):
         for hook in self.ports["discriminator"].batch:
             hook(context)
         with self.around(context):
-            context.output = self.discriminate(context.images)
-            loss = self._weighted_losses(context) + self.extra_loss(context) + self._penalty(context, real, generated)
+            output = self._read(context)
+            loss = self._weighted_losses(context, output) + self.extra_loss(context)
+            loss = loss + self._penalty(context, real, generated)
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
         return loss
 
-    def _weighted_losses(self, context: StepContext) -> Tensor:
+    def _read(self, context: StepContext) -> DiscriminatorOutput:
+        """The discriminator on the update's images as they are augmented for it; hooks are given them as they are."""
+        output = self.discriminate(self._varied(context.images, context.player))
+        context.output = output
+        if self.transforms and self.ports[context.player].loss:
+            with held(self.discriminator):
+                context.output = self.discriminate(context.images)
+        return output
+
+    def _varied(self, images: Tensor, purpose: str) -> Tensor:
+        """``images`` under the differentiable augmentation of this step."""
+        probability = 1.0 if self.ada is None else self.ada.probability
+        return diffaugment(
+            images, self.transforms, probability, self.seed, "diffaugment", purpose, self.seen, self.global_rank
+        )
+
+    def _weighted_losses(self, context: StepContext, output: DiscriminatorOutput) -> Tensor:
         """Adversarial and class losses: each origin's mean, weighted."""
-        output = context.output
-        assert output is not None
         sizes = [len(part.images) for part in context.inputs]
         logits = output.authenticity.split(sizes)
         weighed = [(x, part.real, part.authenticity_weight) for x, part in zip(logits, context.inputs, strict=True)]
+        if self.ada is not None:
+            self._adapt(logits[0].detach(), logits[1].detach())
+            context.logged["ada_probability"] = self.ada.probability.clone()
         adversarial = discriminator_losses(weighed, self.loss_kind)
         total = torch.zeros((), device=self.device)
-        for loss, class_loss in zip_longest(adversarial, self._class_losses(context, sizes)):
+        for loss, class_loss in zip_longest(adversarial, self._class_losses(context, output.class_logits, sizes)):
             for term in (loss, class_loss):
                 if term is not None:
                     total = total + term
         return total
 
-    def _class_losses(self, context: StepContext, sizes: list[int]) -> list[Tensor | None]:
+    def _class_losses(self, context: StepContext, class_logits: Tensor | None, sizes: list[int]) -> list[Tensor | None]:
         """Those of the inputs that teach classes, in their order."""
-        assert context.output is not None
-        if context.output.class_logits is None:
+        if class_logits is None:
             return []
         return [
             self.class_weight * part.class_weight * F.cross_entropy(logits, part.labels)
             if part.labels is not None and part.class_weight
             else None
-            for part, logits in zip(context.inputs, context.output.class_logits.split(sizes), strict=True)
+            for part, logits in zip(context.inputs, class_logits.split(sizes), strict=True)
         ]
+
+    def _adapt(self, real: Tensor, fake: Tensor) -> None:
+        """Tell the adaptive probability how real the real images seemed.
+
+        A loss of differences leaves the logits' zero anywhere: real ones are then compared with generated ones.
+        """
+        assert self.ada is not None
+        if self.loss_kind in ("relativistic", "wasserstein"):
+            real = real - fake[torch.arange(len(real), device=fake.device) % len(fake)]
+        self.ada.observe(real)
 
     def _penalty(self, context: StepContext, real: Inputs, fake: Inputs) -> Tensor:
         """On the slopes at the clean images, in a forward of its own that leaves no trace in spectral norm."""
@@ -240,7 +283,7 @@ class GAN(GenerativeModule):
         return total
 
     def _authenticity(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.authenticity_logits(images)
+        return self.authenticity_logits(self._varied(images, "clean"))
 
     def _generator_step(self, optimizer: Optimizer, context: StepContext, real: Inputs) -> Tensor:
         """One update within the context's ``around`` hooks, which the caller has entered."""
@@ -249,10 +292,10 @@ class GAN(GenerativeModule):
         labels = [part.labels for part in context.inputs if part.labels is not None]
         self.discriminator.requires_grad_(False)
         try:
-            context.output = self.discriminate(context.images)
-            loss = self._game_loss(context.output.authenticity, real)
-            if context.output.class_logits is not None and labels:
-                loss = loss + self.class_weight * F.cross_entropy(context.output.class_logits, torch.cat(labels))
+            output = self._read(context)
+            loss = self._game_loss(output.authenticity, real)
+            if output.class_logits is not None and labels:
+                loss = loss + self.class_weight * F.cross_entropy(output.class_logits, torch.cat(labels))
             loss = loss + self.extra_loss(context)
             optimizer.zero_grad()
             self.manual_backward(loss)
