@@ -1,9 +1,12 @@
 """The GAN: shapes, sizes, what an update touches, and randomness as a function."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
-from securegan.data.batch import DataSpec
+from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.lightning_model import GAN
@@ -105,3 +108,38 @@ def test_the_average_halves_old_weights_after_a_half_life() -> None:
     assert torch.allclose(next(ema.averaged.parameters()), before + 0.5, atol=1e-5)
     assert torch.allclose(next(ema.averaged.buffers()), next(gan.generator.buffers()) - 1.5, atol=1e-5)
     assert not ema.train().averaged.training
+
+
+@pytest.mark.parametrize("condition", ["auxiliary", "projection"])
+def test_the_generator_learns_classes_as_configured(
+    gan: Callable[..., GAN], batch: Batch, condition: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the class head, which the projection leaves beside the game, or of the logit that is asked with a label."""
+    module = gan(condition=condition)
+    asked: list[Tensor | None] = []
+    forward = module.discriminator.forward
+    monkeypatch.setattr(module.discriminator, "forward", lambda x, y=None: asked.append(y) or forward(x, y))  # type: ignore[func-returns-value]
+    module.training_step(batch, 0)
+    _, y = module.latents(8, "train", 0, 0)
+    assert batch.labels is not None and y is not None
+    of_discriminator, of_generator = asked
+    assert of_discriminator is not None and torch.equal(of_discriminator, torch.cat([batch.labels, y]))
+    assert of_generator is not None and torch.equal(of_generator, y)
+
+    module.class_weight = 1e6
+    before = module.step_figures["train/loss_generator"]
+    module.training_step(batch, 1)
+    weighs = bool(module.step_figures["train/loss_generator"] > 1e3 + before)
+    assert weighs == (condition == "auxiliary")
+
+
+def test_a_projection_is_judged_with_and_without_labels(gan: Callable[..., GAN], batch: Batch) -> None:
+    module = gan(condition="projection").eval()
+    for labels in (None, batch.labels):
+        logits = module.authenticity_logits(batch.images, labels)
+        assert torch.equal(logits, module.discriminate(batch.images, labels).authenticity)
+    assert batch.labels is not None
+    every = torch.stack([module.authenticity_logits(batch.images, torch.full_like(batch.labels, y)) for y in range(3)])
+    marginal = module.authenticity_logits(batch.images)
+    assert (marginal >= every.amin(0) - 1e-6).all() and (marginal <= every.amax(0) + 1e-6).all()
+    assert not torch.equal(every[0], every[1])

@@ -117,3 +117,37 @@ def test_a_class_changes_a_trained_generators_images_but_not_a_new_ones() -> Non
 def test_attention_without_its_feature_map_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"model\.attention=\d+ is not allowed"):
         GAN(DataSpec("test", 1, 32, 3, ("a", "b", "c"), 0.1, "d"), 0, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", [DCGANDiscriminator, ResNetDiscriminator])
+def test_a_projection_adds_what_the_label_reads_in_the_features(
+    family: type[DCGANDiscriminator] | type[ResNetDiscriminator],
+) -> None:
+    torch.manual_seed(0)
+    discriminator = family(3, 1, 32, 4, 4, 1, projection=True).eval()
+    images, labels = noise(4, 1, 32, 32), torch.tensor([0, 1, 2, 1])
+    assert discriminator.projection is not None
+    inputs = discriminator.read(discriminator(images).features[2])
+    expected = discriminator.authenticity(inputs)[:, 0] + (discriminator.projection(labels) * inputs).sum(1)
+    assert torch.allclose(discriminator.authenticity_logits(images, labels), expected, atol=1e-5)
+    assert torch.allclose(discriminator(images, labels).authenticity, expected, atol=1e-5)
+    assert torch.equal(discriminator.authenticity_logits(images), discriminator(images).authenticity)
+    bare = family(0, 1, 32, 4, 4, 1, projection=True)
+    assert bare.projection is None and torch.isfinite(bare(images).authenticity).all()
+
+
+def test_without_labels_the_logit_is_the_log_ratio_of_the_images_alone() -> None:
+    """Two distributions over three images and four classes, whose exact ratios the heads are made to give."""
+    p, q = noise(3, 4) + 0.1, noise(4, 3).T + 0.1
+    p, q = p / p.sum(), q / q.sum()
+    discriminator = DCGANDiscriminator(4, 1, 32, 4, 4, 0, spectral=False, projection=True)
+    discriminator.read = nn.Identity()
+    discriminator.authenticity = nn.Linear(3, 1)
+    for parameter in discriminator.authenticity.parameters():
+        nn.init.zeros_(parameter)
+    discriminator.projection.weight = nn.Parameter((p / q).log().T)  # type: ignore[union-attr]
+    images = torch.eye(3)  # features that pick an image's row
+    logits = discriminator._real(images, None, p.log())
+    assert torch.allclose(logits, (p.sum(1) / q.sum(1)).log(), atol=1e-6)
+    joint = discriminator._real(images, torch.tensor([0, 1, 3]), None)
+    assert torch.allclose(joint, (p / q).log()[torch.arange(3), torch.tensor([0, 1, 3])])

@@ -30,6 +30,7 @@ from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
 Network = Literal["dcgan", "resnet"]
+Condition = Literal["auxiliary", "projection"]
 
 
 class GAN(GenerativeModule):
@@ -47,6 +48,7 @@ class GAN(GenerativeModule):
         network: Network = "dcgan",
         attention: Literal[8, 16, 32, 64, 128] | None = None,
         spectral_norm: bool = True,
+        condition: Condition = "auxiliary",
         latent_dim: PositiveInt = 64,
         generator_width: PositiveInt = 32,
         discriminator_width: PositiveInt = 32,
@@ -77,6 +79,8 @@ class GAN(GenerativeModule):
             network: plain (de)convolutions, or residual blocks with class-conditional batch norm.
             attention: side of the feature maps that attend to themselves in both players; ``resnet`` only.
             spectral_norm: of the discriminator's layers but the class head's last.
+            condition: how the generator learns the classes of labelled data: from the class head (ACGAN), or from an
+                authenticity logit of image and label together, the class head then learning beside the game.
             latent_dim: of the standard normal prior.
             generator_width: channels of the generator's outermost feature map, doubled inwards up to eight times.
             discriminator_width: of the discriminator's, likewise.
@@ -130,20 +134,20 @@ class GAN(GenerativeModule):
             )
         self.transforms = tuple(diffaugment)
         self.ada = None if ada_target is None else AdaptiveProbability(ada_target, ada_images)
+        self.condition = condition
         self.penalties = Penalties(r1, r2, gradient_penalty, penalty_every)
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
             of_images = (spec.num_classes, spec.channels, spec.size)
             widths = (discriminator_width, class_width, shared_blocks)
+            options = {"spectral": spectral_norm, "projection": condition == "projection"}
             if network == "resnet":
                 self.generator = ResNetGenerator(latent_dim, *of_images, generator_width, attention)
-                self.discriminator = ResNetDiscriminator(
-                    *of_images, *widths, spectral=spectral_norm, attention=attention
-                )
+                self.discriminator = ResNetDiscriminator(*of_images, *widths, attention=attention, **options)
             else:
                 self.generator = DCGANGenerator(latent_dim, *of_images, generator_width)
-                self.discriminator = DCGANDiscriminator(*of_images, *widths, spectral=spectral_norm)
+                self.discriminator = DCGANDiscriminator(*of_images, *widths, **options)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
         self.ema = GeneratorEMA(self.generator, ema_half_life)
@@ -154,11 +158,12 @@ class GAN(GenerativeModule):
     def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.generator(z, y)
 
-    def discriminate(self, images: Tensor) -> DiscriminatorOutput:
-        return self.discriminator(images.contiguous(memory_format=self.memory_format))
+    def discriminate(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """As in the base; with a projection, ``labels (N,)`` are those to judge the images' authenticity with."""
+        return self.discriminator(images.contiguous(memory_format=self.memory_format), labels)
 
-    def authenticity_logits(self, images: Tensor) -> Tensor:
-        return self.discriminator.authenticity_logits(images.contiguous(memory_format=self.memory_format))
+    def authenticity_logits(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.discriminator.authenticity_logits(images.contiguous(memory_format=self.memory_format), labels)
 
     def class_logits(self, images: Tensor) -> Tensor:
         return self.discriminator.class_logits(images.contiguous(memory_format=self.memory_format))
@@ -220,11 +225,13 @@ class GAN(GenerativeModule):
 
     def _read(self, context: StepContext) -> DiscriminatorOutput:
         """The discriminator on the update's images as they are augmented for it; hooks are given them as they are."""
-        output = self.discriminate(self._varied(context.images, context.player))
+        labels = [part.labels for part in context.inputs if part.labels is not None]
+        known = torch.cat(labels) if len(labels) == len(context.inputs) else None
+        output = self.discriminate(self._varied(context.images, context.player), known)
         context.output = output
         if self.transforms and self.ports[context.player].loss:
             with held(self.discriminator):
-                context.output = self.discriminate(context.images)
+                context.output = self.discriminate(context.images, known)
         return output
 
     def _varied(self, images: Tensor, purpose: str) -> Tensor:
@@ -283,7 +290,7 @@ class GAN(GenerativeModule):
         return total
 
     def _authenticity(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.authenticity_logits(self._varied(images, "clean"))
+        return self.authenticity_logits(self._varied(images, "clean"), labels)
 
     def _generator_step(self, optimizer: Optimizer, context: StepContext, real: Inputs) -> Tensor:
         """One update within the context's ``around`` hooks, which the caller has entered."""
@@ -294,7 +301,7 @@ class GAN(GenerativeModule):
         try:
             output = self._read(context)
             loss = self._game_loss(output.authenticity, real)
-            if output.class_logits is not None and labels:
+            if output.class_logits is not None and labels and self.condition == "auxiliary":
                 loss = loss + self.class_weight * F.cross_entropy(output.class_logits, torch.cat(labels))
             loss = loss + self.extra_loss(context)
             optimizer.zero_grad()

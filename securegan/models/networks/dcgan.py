@@ -54,6 +54,7 @@ class DCGANDiscriminator(TwoHeadDiscriminator):
         class_width: int,
         shared_blocks: int,
         spectral: bool = True,
+        projection: bool = False,
     ) -> None:
         normalise = normaliser(spectral)
 
@@ -71,6 +72,7 @@ class DCGANDiscriminator(TwoHeadDiscriminator):
             width=width,
             class_width=class_width,
             shared_blocks=shared_blocks,
+            projection=projection,
         )
 
 

@@ -7,9 +7,11 @@ Images are ``(N, C, S, S)`` in ``[0, 1]``, converted to ``[-1, 1]`` inside.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 SIZES = (32, 64, 128, 256)
@@ -49,6 +51,12 @@ class TwoHeadDiscriminator(nn.Module):
 
     The first ``shared_blocks`` blocks serve both heads, the others come in one copy each: robust classification and the
     game against the generator pull a shared trunk apart, and both suffer.
+
+    With ``projection`` the authenticity logit is ``D(x, y)``, that of the image together with its label. Without a
+    label it is ``D(x) = -log E_y exp(-D(x, y))`` over the class head's reading of ``x``. Where ``D(x, y)`` is the
+    logarithm of ``p(x, y) / q(x, y)``, real against generated, and the class head, which learns from real images alone,
+    gives ``p(y | x)``, that is the logarithm of ``p(x) / q(x)`` itself: ``q(x) / p(x) = sum_y p(y | x) q(x, y) / p(x,
+    y)``. (A ``logsumexp`` of the sum of both would need ``q(y | x)``, which no head learns.)
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class TwoHeadDiscriminator(nn.Module):
         width: int,
         class_width: int,
         shared_blocks: int,
+        projection: bool,
     ) -> None:
         """Args:
         make_block: of the family.
@@ -72,6 +81,7 @@ class TwoHeadDiscriminator(nn.Module):
         normalise: of the authenticity head.
         width: channels of the outermost feature map, doubled inwards up to eight times.
         class_width: of the blocks that serve the class head alone, likewise.
+        projection: whether the authenticity head reads labels, where the data has them.
         """
         super().__init__()
         self.num_classes, self.shared_blocks = num_classes, shared_blocks
@@ -83,6 +93,9 @@ class TwoHeadDiscriminator(nn.Module):
         self.class_blocks = _chain(make_block, own[shared_blocks:] if num_classes else (), sides[shared_blocks:])
         self.classes = nn.Linear(own[-1] * positions, num_classes) if num_classes else None
         self.read = read
+        self.projection: nn.Module | None = (
+            _projection(num_classes, widths[-1] * positions, normalise) if projection else None
+        )
 
     def class_parameters(self) -> list[nn.Parameter]:
         """The parameters that serve the class head, alone or beside the other; none for unlabelled data."""
@@ -91,18 +104,22 @@ class TwoHeadDiscriminator(nn.Module):
         shared = self.blocks[: self.shared_blocks].parameters()
         return [*shared, *self.class_blocks.parameters(), *self.classes.parameters()]
 
-    def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """Both heads and the feature maps of ``images``."""
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
+        """Both heads and the feature maps of ``images``; ``labels (N,)`` matter to a projection alone."""
         features = _feature_maps(self.blocks, images * 2 - 1)
-        authenticity = self._real(features[-1])
         if self.classes is None:
-            return DiscriminatorOutput(authenticity, None, tuple(features[1:]))
+            return DiscriminatorOutput(self._real(features[-1], None, None), None, tuple(features[1:]))
         own = _feature_maps(self.class_blocks, features[self.shared_blocks])
-        return DiscriminatorOutput(authenticity, self.classes(self.read(own[-1])), (*features[1:], *own[1:]))
+        class_logits = self.classes(self.read(own[-1]))
+        return DiscriminatorOutput(
+            self._real(features[-1], labels, class_logits), class_logits, (*features[1:], *own[1:])
+        )
 
-    def authenticity_logits(self, images: Tensor) -> Tensor:
-        """``(N,)``: the one head of :meth:`forward`, without the other's blocks."""
-        return self._real(_feature_maps(self.blocks, images * 2 - 1)[-1])
+    def authenticity_logits(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """``(N,)``: the one head of :meth:`forward`, without the other's blocks where they are not needed."""
+        if self.projection is not None and labels is None:
+            return self(images).authenticity
+        return self._real(_feature_maps(self.blocks, images * 2 - 1)[-1], labels, None)
 
     def class_logits(self, images: Tensor) -> Tensor:
         """``(N, K)``, likewise. Raises ValueError for unlabelled data."""
@@ -111,8 +128,24 @@ class TwoHeadDiscriminator(nn.Module):
         hidden = _feature_maps(self.blocks[: self.shared_blocks], images * 2 - 1)[-1]
         return self.classes(self.read(_feature_maps(self.class_blocks, hidden)[-1]))
 
-    def _real(self, hidden: Tensor) -> Tensor:
-        return self.authenticity(self.read(hidden)).squeeze(1)
+    def _real(self, hidden: Tensor, labels: Tensor | None, class_logits: Tensor | None) -> Tensor:
+        inputs = self.read(hidden)
+        level = self.authenticity(inputs).squeeze(1)
+        if self.projection is None:
+            return level
+        if labels is not None:
+            return level + (self.projection(labels) * inputs).sum(1)
+        assert class_logits is not None
+        joint = level[:, None] + inputs @ cast(Tensor, self.projection.weight).T
+        return -torch.logsumexp(F.log_softmax(class_logits, dim=1) - joint, dim=1)
+
+
+def _projection(num_classes: int, inputs: int, normalise: Normalise) -> nn.Module | None:
+    if not num_classes:
+        return None
+    embedding = nn.Embedding(num_classes, inputs)
+    nn.init.xavier_uniform_(embedding.weight)
+    return normalise(embedding)
 
 
 def _chain(make_block: MakeBlock, widths: Sequence[int], sides: Sequence[int]) -> nn.ModuleList:

@@ -168,6 +168,7 @@ class ResNetDiscriminator(TwoHeadDiscriminator):
         class_width: int,
         shared_blocks: int,
         spectral: bool = True,
+        projection: bool = False,
         attention: int | None = None,
     ) -> None:
         """Args: attention: side of the feature map that attends to itself, in either head's blocks."""
@@ -192,6 +193,7 @@ class ResNetDiscriminator(TwoHeadDiscriminator):
             width=width,
             class_width=class_width,
             shared_blocks=shared_blocks,
+            projection=projection,
         )
 
 
