@@ -20,6 +20,9 @@ from securegan.models.networks.discriminator import DiscriminatorOutput
 from securegan.models.ports import Ports, StepContext
 from securegan.randomness import integers, normal
 
+LOSS = "train/loss_"  # then the player and, but for the sum, the term
+EXPLODED = 1e6  # a loss beyond it, either way, comes back as rarely as one that is not a number
+
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The trainer's callbacks, which Lightning does not declare."""
@@ -42,6 +45,7 @@ class GenerativeModule(pl.LightningModule):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.attached = nn.ModuleDict()  # what detectors and defences keep beside the weights, by name
         self.seen = 0  # the same count without a device read
+        self.steps = 0  # updates of each player so far; batches are all of one size
         self.step_figures: dict[str, Tensor] = {}  # of the latest batch
 
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
@@ -113,6 +117,7 @@ class GenerativeModule(pl.LightningModule):
     def count(self, images: int) -> None:
         """Add ``images`` (of all ranks) to the images seen."""
         self.seen += images
+        self.steps = self.seen // images
         self.images_seen += images
 
     def log_dict_step(self, figures: dict[str, Tensor]) -> None:
@@ -120,19 +125,20 @@ class GenerativeModule(pl.LightningModule):
         self.step_figures.update({key: value.detach() for key, value in figures.items()})
 
     def check_finite(self, figures: dict[str, float]) -> None:
-        """Raises UserError where a loss of the latest step is not finite: training on would only spoil the weights.
+        """Raises UserError where a figure of the latest step is not finite, or a loss beyond ``EXPLODED`` either way:
+        training on would only spoil the weights. The message names the first, in the order in which they were logged.
 
-        Every rank raises when one rank's loss is not finite, so that none waits for the others.
+        Every rank raises when one rank's figure is broken, so that none waits for the others.
         """
-        broken = {key: value for key, value in figures.items() if not math.isfinite(value)}
+        broken = {key: value for key, value in figures.items() if _is_broken(key, value)}
         anywhere = torch.tensor([len(broken)], device=self.device)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(anywhere)
         if anywhere.item():
             key, value = next(iter(broken.items()), ("a loss of another process", math.nan))
             raise UserError(
-                f"{key} became {value} after {self.seen} images: the run ends here, its last saved point is kept; "
-                "lower the learning rates or the defence's weights."
+                f"{_in_words(key)} became {value:.6g} in step {self.steps} ({self.seen} images): the run ends here, "
+                "its last saved point is kept; lower the learning rates or the defence's weights."
             )
 
     def share_buffers(self) -> None:
@@ -153,3 +159,15 @@ class GenerativeModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seen = int(checkpoint["state_dict"]["images_seen"])
+
+
+def _is_broken(key: str, value: float) -> bool:
+    return not math.isfinite(value) or (key.startswith(LOSS) and abs(value) > EXPLODED)
+
+
+def _in_words(key: str) -> str:
+    """``train/loss_discriminator_r1`` as the discriminator's r1 loss; any other key as it is."""
+    player, _, term = key.removeprefix(LOSS).partition("_")
+    if not key.startswith(LOSS):
+        return key
+    return f"the {player}'s {term.replace('_', ' ')} loss ({key})" if term else f"the {player}'s loss ({key})"

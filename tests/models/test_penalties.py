@@ -81,7 +81,7 @@ def test_the_penalty_falls_in_every_nth_step_and_leaves_spectral_norm_alone(
     for step in range(3):
         for module in (plain, lazy):
             module.training_step(batch, step)
-        assert ("train/r1" in lazy.step_figures) == (step % 2 == 0)
+        assert ("train/loss_discriminator_r1" in lazy.step_figures) == (step % 2 == 0)
         lazy.step_figures.clear()
     buffers = dict(lazy.discriminator.named_buffers())
     assert buffers and all(torch.allclose(b, buffers[n]) for n, b in plain.discriminator.named_buffers())

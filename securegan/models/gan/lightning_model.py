@@ -30,6 +30,7 @@ from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
 Network = Literal["dcgan", "resnet"]
+Term = tuple[str, Tensor]  # of a player's loss, with its name
 Condition = Literal["auxiliary", "projection"]
 
 
@@ -215,13 +216,25 @@ class GAN(GenerativeModule):
             hook(context)
         with self.around(context):
             output = self._read(context)
-            loss = self._weighted_losses(context, output) + self.extra_loss(context)
-            loss = loss + self._penalty(context, real, generated)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
+            terms = [*self._weighted_losses(context, output), *self._defences(context)]
+            loss = self._update(optimizer, context, [*terms, *self._penalty(context, real, generated)])
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
         return loss
+
+    def _update(self, optimizer: Optimizer, context: StepContext, terms: list[Term]) -> Tensor:
+        """Step down the sum of ``terms``, which is returned; terms of one name are logged together."""
+        loss = torch.zeros((), device=self.device)
+        for name, term in terms:
+            loss = loss + term
+            key = f"loss_{context.player}_{name}"
+            context.logged[key] = context.logged.get(key, 0) + term.detach()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss
+
+    def _defences(self, context: StepContext) -> list[Term]:
+        return [("defences", self.extra_loss(context))] if self.ports[context.player].loss else []
 
     def _read(self, context: StepContext) -> DiscriminatorOutput:
         """The discriminator on the update's images as they are augmented for it; hooks are given them as they are."""
@@ -241,7 +254,7 @@ class GAN(GenerativeModule):
             images, self.transforms, probability, self.seed, "diffaugment", purpose, self.seen, self.global_rank
         )
 
-    def _weighted_losses(self, context: StepContext, output: DiscriminatorOutput) -> Tensor:
+    def _weighted_losses(self, context: StepContext, output: DiscriminatorOutput) -> list[Term]:
         """Adversarial and class losses: each origin's mean, weighted."""
         sizes = [len(part.images) for part in context.inputs]
         logits = output.authenticity.split(sizes)
@@ -250,12 +263,9 @@ class GAN(GenerativeModule):
             self._adapt(logits[0].detach(), logits[1].detach())
             context.logged["ada_probability"] = self.ada.probability.clone()
         adversarial = discriminator_losses(weighed, self.loss_kind)
-        total = torch.zeros((), device=self.device)
-        for loss, class_loss in zip_longest(adversarial, self._class_losses(context, output.class_logits, sizes)):
-            for term in (loss, class_loss):
-                if term is not None:
-                    total = total + term
-        return total
+        classes = self._class_losses(context, output.class_logits, sizes)
+        named = ((("adversarial", one), ("class", other)) for one, other in zip_longest(adversarial, classes))
+        return [(name, term) for pair in named for name, term in pair if term is not None]
 
     def _class_losses(self, context: StepContext, class_logits: Tensor | None, sizes: list[int]) -> list[Tensor | None]:
         """Those of the inputs that teach classes, in their order."""
@@ -278,16 +288,13 @@ class GAN(GenerativeModule):
             real = real - fake[torch.arange(len(real), device=fake.device) % len(fake)]
         self.ada.observe(real)
 
-    def _penalty(self, context: StepContext, real: Inputs, fake: Inputs) -> Tensor:
+    def _penalty(self, context: StepContext, real: Inputs, fake: Inputs) -> list[Term]:
         """On the slopes at the clean images, in a forward of its own that leaves no trace in spectral norm."""
-        total = torch.zeros((), device=self.device)
-        if self.penalties.due(context.images_seen // (len(fake.images) * self.trainer.world_size)):
-            with held(self.discriminator):
-                key = (self.seed, "gradient_penalty", context.images_seen, context.rank)
-                for name, term in self.penalties.terms(self._authenticity, real, fake, *key):
-                    context.logged[name] = term.detach()
-                    total = total + term
-        return total
+        if not self.penalties.due(context.images_seen // (len(fake.images) * self.trainer.world_size)):
+            return []
+        with held(self.discriminator):
+            key = (self.seed, "gradient_penalty", context.images_seen, context.rank)
+            return self.penalties.terms(self._authenticity, real, fake, *key)
 
     def _authenticity(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.authenticity_logits(self._varied(images, "clean"), labels)
@@ -300,13 +307,10 @@ class GAN(GenerativeModule):
         self.discriminator.requires_grad_(False)
         try:
             output = self._read(context)
-            loss = self._game_loss(output.authenticity, real)
+            terms = [("adversarial", self._game_loss(output.authenticity, real))]
             if output.class_logits is not None and labels and self.condition == "auxiliary":
-                loss = loss + self.class_weight * F.cross_entropy(output.class_logits, torch.cat(labels))
-            loss = loss + self.extra_loss(context)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
+                terms.append(("class", self.class_weight * F.cross_entropy(output.class_logits, torch.cat(labels))))
+            loss = self._update(optimizer, context, [*terms, *self._defences(context)])
         finally:
             self.discriminator.requires_grad_(True)
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
