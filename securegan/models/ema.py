@@ -13,9 +13,10 @@ from torch import Tensor, nn
 class GeneratorEMA(nn.Module):
     """Holds the averaged copy ``self.averaged``; ``update`` moves it towards the live generator."""
 
-    def __init__(self, generator: nn.Module, half_life: float, ramp: float = 0.05) -> None:
+    def __init__(self, generator: nn.Module, half_life: float, ramp: float | None = 0.05) -> None:
         """Args: half_life: images after which an old weight counts half; ramp: the half-life never exceeds this share
-        of the images seen so far, so that early averages forget the initialisation (Karras et al. 2020).
+        of the images seen so far, so that early averages forget the initialisation (Karras et al. 2020,
+        arXiv 2006.06676, appendix C); None for a constant one.
         """
         super().__init__()
         self.half_life, self.ramp = half_life, ramp
@@ -28,8 +29,8 @@ class GeneratorEMA(nn.Module):
     @torch.no_grad()
     def update(self, generator: nn.Module, images: int, images_seen: int) -> None:
         """Move after an update that saw ``images`` images, ``images_seen`` in all."""
-        half_life = max(min(self.half_life, self.ramp * images_seen), 1e-8)
-        decay = 0.5 ** (images / half_life)
+        half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * images_seen)
+        decay = 0.5 ** (images / max(half_life, 1e-8))
         averaged: list[Tensor] = list(self.averaged.parameters())
         live = [parameter.detach() for parameter in generator.parameters()]
         torch._foreach_lerp_(averaged, live, 1.0 - decay)

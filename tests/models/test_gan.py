@@ -143,3 +143,14 @@ def test_a_projection_is_judged_with_and_without_labels(gan: Callable[..., GAN],
     marginal = module.authenticity_logits(batch.images)
     assert (marginal >= every.amin(0) - 1e-6).all() and (marginal <= every.amax(0) + 1e-6).all()
     assert not torch.equal(every[0], every[1])
+
+
+@pytest.mark.parametrize(("ramp", "seen", "half_life"), [(0.5, 40, 20.0), (0.5, 10_000, 100.0), (None, 40, 100.0)])
+def test_the_half_life_grows_with_the_images_seen(ramp: float | None, seen: int, half_life: float) -> None:
+    gan = GAN(spec(), 0, generator_width=4, ema_half_life=100.0, ema_ramp=ramp)
+    before = next(gan.ema.averaged.parameters()).clone()
+    with torch.no_grad():
+        next(gan.generator.parameters()).add_(1.0)
+    gan.ema.update(gan.generator, 10, seen)
+    moved = next(gan.ema.averaged.parameters()) - before
+    assert torch.allclose(moved, torch.tensor(1 - 0.5 ** (10 / half_life)), atol=1e-5)

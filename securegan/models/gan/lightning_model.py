@@ -70,6 +70,7 @@ class GAN(GenerativeModule):
         beta1: Annotated[float, Ge(0), Lt(1)] = 0.5,
         beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
         ema_half_life: PositiveFloat = 2000.0,
+        ema_ramp: PositiveFloat | None = 0.05,
         channels_last: bool = True,
     ) -> None:
         """Networks from ``seed``; see the defaults above.
@@ -104,6 +105,7 @@ class GAN(GenerativeModule):
             beta1: of Adam, for all.
             beta2: likewise.
             ema_half_life: of the averaged generator, in images.
+            ema_ramp: share of the images seen that the half-life never exceeds; null for a constant one.
             channels_last: memory format of the networks.
 
         Raises:
@@ -151,7 +153,7 @@ class GAN(GenerativeModule):
                 self.discriminator = DCGANDiscriminator(*of_images, *widths, **options)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
-        self.ema = GeneratorEMA(self.generator, ema_half_life)
+        self.ema = GeneratorEMA(self.generator, ema_half_life, ema_ramp)
 
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.ema.averaged(z, y)
