@@ -28,7 +28,10 @@ OPTIONS: dict[str, dict[str, str]] = {
         "fashion_mnist": "securegan.data.torchvision_sets.FashionMNIST",
         "cifar10": "securegan.data.torchvision_sets.CIFAR10",
     },
-    "model": {"gan": "securegan.models.gan.lightning_model.GAN"},
+    "model": {
+        "gan": "securegan.models.gan.lightning_model.GAN",
+        "gan_strong": "securegan.models.gan.lightning_model.GAN",
+    },
     "attack": {
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
         "pgd": "securegan.attacks.evasion.pgd.PGD",

@@ -16,7 +16,7 @@ class GeneratorEMA(nn.Module):
     def __init__(self, generator: nn.Module, half_life: float, ramp: float | None = 0.05) -> None:
         """Args: half_life: images after which an old weight counts half; ramp: the half-life never exceeds this share
         of the images seen so far, so that early averages forget the initialisation (Karras et al. 2020,
-        arXiv 2006.06676, appendix C); None for a constant one.
+        arXiv 2006.06676); None for a constant one.
         """
         super().__init__()
         self.half_life, self.ramp = half_life, ramp

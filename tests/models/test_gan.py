@@ -126,11 +126,28 @@ def test_the_generator_learns_classes_as_configured(
     assert of_discriminator is not None and torch.equal(of_discriminator, torch.cat([batch.labels, y]))
     assert of_generator is not None and torch.equal(of_generator, y)
 
-    module.class_weight = 1e6
-    before = module.step_figures["train/loss_generator"]
-    module.training_step(batch, 1)
-    weighs = bool(module.step_figures["train/loss_generator"] > 1e3 + before)
-    assert weighs == (condition == "auxiliary")
+
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [
+        ({}, 1.0),
+        ({"class_weight": 0.5}, 0.5),
+        ({"condition": "projection"}, 0.0),
+        ({"condition": "projection", "generator_class_weight": 0.2}, 0.2),
+        ({"generator_class_weight": 0.0}, 0.0),
+    ],
+)
+def test_the_class_heads_weight_in_the_generators_loss(
+    gan: Callable[..., GAN], batch: Batch, settings: dict[str, object], weight: float
+) -> None:
+    figures = []
+    for asked in (settings, {**settings, "generator_class_weight": 1.0}):
+        module = gan(**asked)
+        module.training_step(batch, 0)
+        figures.append(module.step_figures)
+    assert torch.equal(figures[0]["train/loss_discriminator"], figures[1]["train/loss_discriminator"])
+    key = "train/loss_generator_class"
+    assert figures[0].get(key, torch.zeros(())).item() == pytest.approx(weight * figures[1][key].item(), rel=1e-5)
 
 
 def test_a_projection_is_judged_with_and_without_labels(gan: Callable[..., GAN], batch: Batch) -> None:

@@ -63,6 +63,7 @@ class GAN(GenerativeModule):
         ada_target: Annotated[float, Gt(0), Lt(1)] | None = None,
         ada_images: PositiveInt = 500_000,
         class_weight: NonNegativeFloat = 1.0,
+        generator_class_weight: NonNegativeFloat | None = None,
         lr_generator: PositiveFloat = 2e-4,
         lr_discriminator: PositiveFloat = 2e-4,
         lr_class: PositiveFloat = 4e-3,
@@ -82,7 +83,7 @@ class GAN(GenerativeModule):
             attention: side of the feature maps that attend to themselves in both players; ``resnet`` only.
             spectral_norm: of the discriminator's layers but the class head's last.
             condition: how the generator learns the classes of labelled data: from the class head (ACGAN), or from an
-                authenticity logit of image and label together, the class head then learning beside the game.
+                authenticity logit of image and label together.
             latent_dim: of the standard normal prior.
             generator_width: channels of the generator's outermost feature map, doubled inwards up to eight times.
             discriminator_width: of the discriminator's, likewise.
@@ -97,7 +98,8 @@ class GAN(GenerativeModule):
             ada_target: with which the transforms' probability adapts, as the mean sign of the real images' logits;
                 where not given, each is always applied.
             ada_images: in which that probability can go from 0 to 1.
-            class_weight: of the class losses of both players beside it.
+            class_weight: of the class losses beside it.
+            generator_class_weight: of the generator's; where not given, the same, or 0 with ``condition=projection``.
             lr_generator: of Adam.
             lr_discriminator: of what serves the authenticity head alone.
             lr_class: of what serves the class head, alone or not, at first.
@@ -137,7 +139,8 @@ class GAN(GenerativeModule):
             )
         self.transforms = tuple(diffaugment)
         self.ada = None if ada_target is None else AdaptiveProbability(ada_target, ada_images)
-        self.condition = condition
+        usual = 0.0 if condition == "projection" else class_weight
+        self.generator_class_weight = usual if generator_class_weight is None else generator_class_weight
         self.penalties = Penalties(r1, r2, gradient_penalty, penalty_every)
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
@@ -310,8 +313,10 @@ class GAN(GenerativeModule):
         try:
             output = self._read(context)
             terms = [("adversarial", self._game_loss(output.authenticity, real))]
-            if output.class_logits is not None and labels and self.condition == "auxiliary":
-                terms.append(("class", self.class_weight * F.cross_entropy(output.class_logits, torch.cat(labels))))
+            if output.class_logits is not None and labels and self.generator_class_weight:
+                terms.append(
+                    ("class", self.generator_class_weight * F.cross_entropy(output.class_logits, torch.cat(labels)))
+                )
             loss = self._update(optimizer, context, [*terms, *self._defences(context)])
         finally:
             self.discriminator.requires_grad_(True)
