@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from securegan.attacks.spaces import LatentSpace, PixelSpace
 
 Objective = Literal["ce", "margin"]
-SurfaceName = Literal["label", "authenticity", "latent"]
+SurfaceName = Literal["label", "authenticity", "reconstruction", "latent"]
 
 
 class Assessment(NamedTuple):
@@ -41,6 +41,9 @@ class Surface(ABC):
     space: PixelSpace | LatentSpace
     objectives: tuple[Objective, ...]  # those that differ on this surface
     criterion: str  # when the decision is right, in one sentence
+    start_share = 1.0  # of the way to a random point of the ball where searches start
+    flat_at_input = False  # whether the objective has no gradient where nothing is perturbed yet
+    beside_names: tuple[str, ...] = ()  # of what :meth:`beside` gives
 
     def __init__(self, victims: Sequence[nn.Module]) -> None:
         self.victims = tuple(victims)
@@ -56,6 +59,14 @@ class Surface(ABC):
     def images(self, x: Tensor, reference: Tensor) -> Tensor:
         """What a person sees of ``x``: itself in pixels, the generated image in latents."""
         return x
+
+    def outputs(self, x: Tensor, reference: Tensor) -> Tensor | None:
+        """What the model makes of an image ``x``, where that is an image too."""
+        return None
+
+    def beside(self, x: Tensor, adversarial: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """``(N,)`` floats per name in ``beside_names``: what a reader wants to know of an attack beside its success."""
+        return {}
 
 
 class LabelSurface(Surface):

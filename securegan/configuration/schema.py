@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "model": {
         "gan": "securegan.models.gan.lightning_model.GAN",
         "gan_strong": "securegan.models.gan.lightning_model.GAN",
+        "vae": "securegan.models.vae.lightning_model.VAE",
     },
     "attack": {
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",

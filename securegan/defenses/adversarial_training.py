@@ -1,8 +1,9 @@
-"""Adversarial training of the discriminator's two heads, with a warm-up and a stepwise ramp.
+"""Adversarial training of a discriminator's two heads and of an autoencoder, with a warm-up and a stepwise ramp.
 
 The inner maximisation of Madry et al. 2018 (arXiv 1706.06083, eq. 2.1) on both heads at once, as Rob-GAN does for real
 images (Liu & Hsieh 2019, arXiv 1807.10454); here perturbed real and perturbed generated images both enter the
 discriminator's update beside the clean ones. The generator may in turn be asked to stay under a detector's threshold.
+An autoencoder learns to give back the clean image from a perturbed one.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from securegan.attacks.spaces import PixelSpace, steepest
 from securegan.attacks.threat import Norm
 from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Radius
 from securegan.defenses.base import Defense
+from securegan.defenses.reconstruction_twins import worst_inputs
 from securegan.detectors.base import Detector
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule, callbacks_of
@@ -27,7 +29,7 @@ from securegan.randomness import generator
 
 
 class AdversarialTraining(Defense):
-    """Perturbed twins of real and generated images in the discriminator's updates."""
+    """Perturbed twins of real and generated images in the discriminator's updates, of real ones in an autoencoder's."""
 
     name = "adversarial_training"
 
@@ -46,6 +48,7 @@ class AdversarialTraining(Defense):
         fake_share: Fraction = 0.25,
         class_weight: NonNegativeFloat = 1.0,
         authenticity_weight: NonNegativeFloat = 0.05,
+        reconstruction_weight: NonNegativeFloat = 1.0,
         detector_weight: NonNegativeFloat = 0.02,
     ) -> None:
         """Args:
@@ -56,6 +59,7 @@ class AdversarialTraining(Defense):
         real_share, fake_share: final shares of a batch that get a perturbed twin.
         class_weight, authenticity_weight: of the twins in the two heads' losses, and of the heads in the inner
             maximisation. The generator learns from the authenticity head: a heavier weight there costs it quality.
+        reconstruction_weight: of the twins in an autoencoder's loss; 0 leaves it alone.
         detector_weight: of the generator's penalty for exceeding the detector's threshold; 0 is off.
         """
         super().__init__()
@@ -69,7 +73,7 @@ class AdversarialTraining(Defense):
         self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
         self.shares = (float(real_share), float(fake_share))
         self.class_weight, self.authenticity_weight = class_weight, authenticity_weight
-        self.detector_weight = detector_weight
+        self.reconstruction_weight, self.detector_weight = reconstruction_weight, detector_weight
         self._strength = 0.0
         self._detectors: Sequence[Detector] = ()
 
@@ -87,9 +91,12 @@ class AdversarialTraining(Defense):
         return self.strength(epoch) >= 1.0
 
     def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
-        module.ports["discriminator"].batch.append(self._add_twins)
+        if "discriminator" in module.ports:
+            module.ports["discriminator"].batch.append(self._add_twins)
+        if "autoencoder" in module.ports and self.reconstruction_weight:
+            module.ports["autoencoder"].batch.append(self._add_reconstruction_twins)
         self._detectors = [callback for callback in callbacks_of(trainer) if isinstance(callback, Detector)]
-        if self.detector_weight and self._detectors:
+        if self.detector_weight and self._detectors and "generator" in module.ports:
             module.ports["generator"].loss.append(self._stay_under_threshold)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -121,6 +128,22 @@ class AdversarialTraining(Defense):
         for part, images in zip(sources, moved, strict=True):
             context.inputs.append(replace(part, images=images))
 
+    def _add_reconstruction_twins(self, context: StepContext) -> None:
+        """The autoencoder's ``batch`` hook: perturbed twins of a share of the real images, to be given back clean."""
+        context.logged["twin_radius"] = torch.tensor(self.eps * self._strength)
+        (clean,) = context.inputs
+        n = round(self._strength * self.shares[0] * len(clean.images))
+        if not n:
+            return
+        images, labels = clean.images[:n], None if clean.labels is None else clean.labels[:n]
+        source = generator(self.seed, "adversarial_training", "autoencoder", context.images_seen, context.rank)
+        noise = torch.rand(images.shape, generator=source).mul_(2).sub_(1).to(images.device)
+        moved = worst_inputs(
+            context.module, images, labels, noise, eps=self.eps * self._strength, norm=self.norm, steps=self.steps
+        )
+        weight = self.reconstruction_weight * n / len(clean.images)
+        context.inputs.append(Inputs(moved, labels, real=True, target=images, weight=weight))
+
     def _perturb(self, context: StepContext, sources: Sequence[Inputs]) -> Tensor:
         """All images of ``sources`` after projected ascent from a random start on the weighted losses of both heads."""
         module, eps = context.module, self.eps * self._strength
@@ -130,7 +153,7 @@ class AdversarialTraining(Defense):
         labels = None if sources[0].labels is None else torch.cat([part.labels for part in sources])  # type: ignore[misc]
         source = generator(self.seed, "adversarial_training", context.images_seen, context.rank)
         noise = torch.rand(images.shape, generator=source).mul_(2).sub_(1).to(images.device)
-        with shielded((module.discriminator,)):
+        with shielded(module.observers()):
             ball = PixelSpace().ball(images, eps, self.norm)
             x = ball.start(noise)
             for _ in range(self.steps):
@@ -147,7 +170,7 @@ class AdversarialTraining(Defense):
         """The generator's ``loss`` hook: the mean excess of its images over each detector's threshold."""
         assert context.output is not None
         excess = [
-            F.relu(detector.scores_of_output(context.output) - detector.threshold).mean()
+            F.relu(detector.scores_of_features(context.output.features) - detector.threshold).mean()
             for detector in self._detectors
             if detector.fitted
         ]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from securegan.configuration.types import PositiveFloat
 from securegan.defenses.base import Defense
+from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ports import StepContext
 
@@ -30,6 +31,8 @@ class GradientPenalty(Defense):
         return {"weight": self.weight}
 
     def attach(self, module: GenerativeModule, trainer: pl.Trainer) -> None:
+        if "discriminator" not in module.ports:
+            raise ConfigError("defense=gradient_penalty is not possible with this model: it has no discriminator.")
         module.ports["discriminator"].loss.append(self._penalty)
 
     def _penalty(self, context: StepContext) -> Tensor:

@@ -1,13 +1,13 @@
 """What every detector offers to defences, to the evaluation and to a release."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from torch import Tensor
 
 from securegan.data.module import ImageDataModule
 from securegan.models.base import GenerativeModule
-from securegan.models.networks.discriminator import DiscriminatorOutput
 
 
 class Detector(pl.Callback):
@@ -23,8 +23,9 @@ class Detector(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refit after every epoch, evaluated or not: what the generator trains against must not hang on measuring."""
         assert isinstance(pl_module, GenerativeModule)
-        pl_module.share_buffers()
-        self.fit(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        pl_module.settle(data)
+        self.fit(pl_module, data)
 
     @property
     @abstractmethod
@@ -45,5 +46,5 @@ class Detector(pl.Callback):
         """``(N,)`` float64 scores of ``images (N, C, H, W)``; leaves no trace in the module."""
 
     @abstractmethod
-    def scores_of_output(self, output: DiscriminatorOutput) -> Tensor:
-        """The same, differentiable, from a discriminator's output."""
+    def scores_of_features(self, features: Sequence[Tensor]) -> Tensor:
+        """The same, differentiable, from what :meth:`GenerativeModule.features` gave."""

@@ -95,5 +95,5 @@ class Evaluation(pl.Callback):
 
     def measure(self, module: GenerativeModule, data: ImageDataModule, split: str, *, final: bool) -> Outcome:
         """Measure the module with its detectors as they are; all ranks take part."""
-        module.share_buffers()
+        module.settle(data)
         return self.evaluator.measure(module, split, self.detectors, final=final)

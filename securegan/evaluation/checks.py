@@ -153,7 +153,11 @@ class MaskingChecks:
             broken = torch.zeros(len(chunk.x), dtype=torch.bool)
             for objective in self.surface.objectives:
                 with shielded(self.surface.victims):
-                    x = chunk.x.detach().clone().requires_grad_(True)
+                    x = chunk.x.detach().clone()
+                    if self.surface.flat_at_input:
+                        noise = start_noise(x, self.attack.norm, (self.seed, "checks-gradients"), chunk.keys)
+                        x = self.surface.space.ball(x, self.eps, self.attack.norm).start(noise)
+                    x = x.requires_grad_(True)
                     value = self.surface.assess(x, chunk.reference, objective).value.sum()
                     (gradient,) = torch.autograd.grad(value, x)
                 flat = gradient.flatten(1)

@@ -57,7 +57,7 @@ class Evaluator:
         detector = detectors[0] if detectors else None
         attacked = self._attack_all(module, split, detector, outcome, final=final)
         if detector is not None:
-            watched = next((name for name in ("label", "authenticity") if name in attacked), None)
+            watched = next((name for name in ("label", "authenticity", "reconstruction") if name in attacked), None)
             if watched is not None:
                 outcome.merge(adversarial_figures(detector, attacked[watched], watched))
             else:
@@ -141,7 +141,7 @@ class Evaluator:
     def _samples(self, module: GenerativeModule) -> dict[str, np.ndarray]:
         """64 outputs, classes in turn where the data is labelled."""
         z, _ = module.latents(SAMPLES, "evaluation", "grid")
-        k = module.spec.num_classes
+        k = module.spec.num_classes if module.conditional else 0
         y = torch.arange(SAMPLES, device=z.device) % k if k else None
         samples = {"samples": generated(module, z, y).float().cpu().numpy()}
         return samples if y is None else {**samples, "samples_labels": y.cpu().numpy()}
@@ -150,7 +150,7 @@ class Evaluator:
         """Outputs along paths between two codes each, of one class where the data is labelled."""
         ends, _ = module.latents(2 * PATHS, "evaluation", "paths")
         z = great_circle(ends[:PATHS], ends[PATHS:], STEPS).flatten(0, 1)
-        k = module.spec.num_classes
+        k = module.spec.num_classes if module.conditional else 0
         y = torch.arange(PATHS, device=z.device).repeat_interleave(STEPS) % k if k else None
         paths = generated(module, z, y).float().cpu().numpy()
         return {"paths": paths.reshape(PATHS, STEPS, *paths.shape[1:])}

@@ -13,8 +13,8 @@ from torch import Tensor
 from securegan.data.module import ImageDataModule
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
-from securegan.evaluation.real_statistics import RealStatistics, real_statistics
-from securegan.evaluation.sampling import image_chunks
+from securegan.evaluation.real_statistics import RealStatistics, mean_image, real_statistics
+from securegan.evaluation.sampling import image_chunks, reconstructed
 from securegan.judges.judge import Judge
 from securegan.metrics.distributed import gather_rows
 from securegan.metrics.diversity import diversity, repeats
@@ -23,9 +23,10 @@ from securegan.metrics.manifold import WIDE_NEIGHBOURS, manifold_scores
 from securegan.metrics.moments import ClassMoments, Moments
 from securegan.metrics.quality import FeatureExtractor, InceptionScore, frechet_distance
 from securegan.metrics.robustness import wilson
-from securegan.metrics.ssim import fidelity
+from securegan.metrics.ssim import fidelity, ssim
 from securegan.models.base import GenerativeModule
 
+PICTURES = 16  # of reconstructions in a report
 NO_REFERENCE = "their class has no image among the references"  # why a fidelity is not a number
 
 
@@ -94,6 +95,28 @@ class Quality:
             outcome.metrics[key], outcome.n[key] = float(reads.double().mean()), len(reads)
             outcome.interval[key] = wilson(int(reads.sum()), len(reads))
         outcome.merge(self.fidelity(module, final=final))
+        if "reconstruction" in module.surfaces():
+            outcome.merge(self.reconstruction(module, split))
+        return outcome
+
+    def reconstruction(self, module: GenerativeModule, split: str) -> Outcome:
+        """SSIM of real images of ``split`` to their reconstructions, and to the mean image."""
+        mean = mean_image(self.data, module.device)
+        similar, floor = [torch.zeros(0)], [torch.zeros(0)]
+        keys = [torch.zeros(0, dtype=torch.int64)]
+        outcome = Outcome()
+        for _, batch in self.data.chunks(split, 1000):
+            images = batch.images.to(module.device)
+            made = reconstructed(module, images, batch.labels.to(module.device))
+            similar.append(ssim(made, images).cpu())
+            floor.append(ssim(mean.expand_as(images), images).cpu())
+            keys.append(batch.index)
+            if "reconstructions" not in outcome.examples:
+                outcome.examples["reconstructed"] = images[:PICTURES].float().cpu().numpy()
+                outcome.examples["reconstructions"] = made[:PICTURES].float().cpu().numpy()
+        order = torch.cat(keys)
+        for name, values in (("ssim", similar), ("ssim_mean_image", floor)):
+            outcome.add_mean(f"quality/reconstruction_{name}", gather_rows(torch.cat(values), order), "of nothing")
         return outcome
 
     def _real_statistics(self, extractor: FeatureExtractor, split: str, device: torch.device) -> RealStatistics:

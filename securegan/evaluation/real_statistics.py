@@ -20,11 +20,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from securegan.data.module import CHUNK, ImageDataModule
-from securegan.metrics.distributed import gather_rows, world
+from securegan.metrics.distributed import all_sum, gather_rows, world
 from securegan.metrics.floors import floors
 from securegan.metrics.moments import ClassMoments, Moments
 from securegan.metrics.quality import FeatureExtractor, InceptionScore
 
+MEAN_OF = 10_000  # train images at most of a mean image
 FORMAT = 1  # of the files; another number makes them anew
 
 
@@ -176,3 +177,11 @@ def _keep(path: Path, content: bytes) -> None:
         )
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def mean_image(data: ImageDataModule, device: torch.device) -> Tensor:
+    """``(C, H, W)``: the mean of the train split's first images, which a reconstruction must beat."""
+    total = torch.zeros(data.spec.channels, data.spec.size, data.spec.size, dtype=torch.float64)
+    for _, batch in data.chunks("train", MEAN_OF):
+        total += batch.images.double().sum(0)
+    return (all_sum(total) / min(MEAN_OF, data.split_size("train"))).float().to(device)

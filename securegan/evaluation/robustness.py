@@ -14,7 +14,7 @@ from securegan.detectors.base import Detector
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.surfaces import Inputs
 from securegan.metrics.distributed import gather_rows
-from securegan.metrics.robustness import AttackTally
+from securegan.metrics.robustness import AttackTally, wilson
 from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
@@ -33,6 +33,7 @@ class Attacked:
     distance: Tensor
     queries: Tensor
     scores: dict[str, Tensor] = field(default_factory=dict)  # detector scores of clean/noise/adversarial images
+    beside: dict[str, Tensor] = field(default_factory=dict)  # what the surface says beside
     examples: dict[str, np.ndarray] = field(default_factory=dict)  # of rank 0's first chunks
 
 
@@ -70,14 +71,19 @@ def attack_surface(
             row["score:adversarial"] = detector.scores(module, result.adversarial)
         elif detector is not None:
             row["score:adversarial"] = detector.scores(module, _images(surface, result.adversarial, chunk.reference))
+        if surface.beside_names:
+            row |= {f"beside:{name}": values for name, values in _beside(surface, chunk, result.adversarial).items()}
         for name, values in row.items():
             columns[name].append(values.detach().cpu())
         if not examples and result.success.any():
             examples = _examples(surface, chunk, result.adversarial, result.success)
     gathered = _gather(columns)
-    scores = {name.partition(":")[2]: values for name, values in gathered.items() if name.startswith("score:")}
-    plain = {name: values for name, values in gathered.items() if not name.startswith("score:")}
-    return Attacked(**plain, scores=scores, examples=examples)
+    plain = {name: values for name, values in gathered.items() if ":" not in name}
+    return Attacked(**plain, scores=_named(gathered, "score"), beside=_named(gathered, "beside"), examples=examples)
+
+
+def _named(columns: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.partition(":")[2]: values for name, values in columns.items() if name.startswith(f"{kind}:")}
 
 
 def _no_rows(surface: Surface, *, watched: bool) -> dict[str, list[Tensor]]:
@@ -88,6 +94,7 @@ def _no_rows(surface: Surface, *, watched: bool) -> dict[str, list[Tensor]]:
     if watched:
         images = ("clean", "noise", "adversarial") if surface.space.name == "pixels" else ("adversarial",)
         types |= {f"score:{name}": torch.float64 for name in images}
+    types |= {f"beside:{name}": torch.float32 for name in surface.beside_names}
     return {name: [torch.zeros(0, dtype=kind)] for name, kind in types.items()}
 
 
@@ -101,17 +108,26 @@ def _images(surface: Surface, x: Tensor, reference: Tensor) -> Tensor:
         return surface.images(x, reference)
 
 
+def _beside(surface: Surface, chunk: Inputs, adversarial: Tensor) -> dict[str, Tensor]:
+    with shielded(surface.victims), torch.no_grad():
+        return surface.beside(chunk.x, adversarial, chunk.reference)
+
+
 def _examples(surface: Surface, chunk: Inputs, adversarial: Tensor, success: Tensor) -> dict[str, np.ndarray]:
     """The first successes of a chunk: pictures and the decision in words, before and after."""
     chosen = success.nonzero().squeeze(1)[:EXAMPLES]
     x, moved, reference = chunk.x[chosen], adversarial[chosen], chunk.reference[chosen]
     with shielded(surface.victims), torch.no_grad():
-        return {
+        found = {
             f"{surface.name}_clean": surface.images(x, reference).float().cpu().numpy(),
             f"{surface.name}_adversarial": surface.images(moved, reference).float().cpu().numpy(),
             f"{surface.name}_before": np.array(surface.words(x, reference)),
             f"{surface.name}_after": np.array(surface.words(moved, reference)),
         }
+        for name, images in (("clean", x), ("adversarial", moved)):
+            if (made := surface.outputs(images, reference)) is not None:
+                found[f"{surface.name}_{name}_output"] = made.float().cpu().numpy()
+    return found
 
 
 def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | None) -> Outcome:
@@ -125,6 +141,12 @@ def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | N
         for name, value in (("real_to_fake", 1), ("fake_to_real", 0)):
             side = right & (attacked.reference == value)
             outcome.share(f"robustness/attack_success_authenticity_{name}", attacked.success & side, side)
+    for name, values in attacked.beside.items():  # of the inputs that could be lost
+        key, kept = f"robustness/{name}_{surface.name}", values[right].double()
+        if len(kept):
+            outcome.metrics[key], outcome.n[key] = float(kept.mean()), len(kept)
+        if len(kept) and name.startswith("judge_reads"):
+            outcome.interval[key] = wilson(int(kept.sum()), len(kept))
     if attacked.success.any():
         outcome.metrics[f"robustness/median_distance_{surface.name}"] = float(
             attacked.distance[attacked.success].median()

@@ -34,6 +34,12 @@ def generated(module: GenerativeModule, z: Tensor, y: Tensor | None) -> Tensor:
         return module.generate(z, y)
 
 
+def reconstructed(module: GenerativeModule, images: Tensor, labels: Tensor) -> Tensor:
+    """What an autoencoder makes of ``images`` of classes ``labels`` (-1 where unlabelled), likewise."""
+    with shielded(module.victims()), torch.no_grad():
+        return module.reconstruct(images, None if (labels < 0).any() else labels)
+
+
 def image_chunks(module: GenerativeModule, total: int, purpose: str) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """This rank's ``(keys (n,), images (n, C, H, W), y (n,) or None)`` of ``total`` generated images."""
     for keys, z, y in latent_chunks(module, total, purpose):

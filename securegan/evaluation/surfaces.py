@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from securegan.attacks.reconstruction import ReconstructionSurface
+from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import (
     AuthenticitySurface,
     LabelSurface,
@@ -16,6 +19,7 @@ from securegan.attacks.surfaces import (
 )
 from securegan.data.module import ImageDataModule
 from securegan.errors import ConfigError, near_match
+from securegan.evaluation.real_statistics import mean_image
 from securegan.evaluation.sampling import authenticity, generated, image_chunks, latent_chunks
 from securegan.judges.judge import Judge
 from securegan.metrics.detection import equal_error_threshold
@@ -32,17 +36,12 @@ class Inputs:
     reference: Tensor  # (n,)
 
 
-def offered(module: GenerativeModule) -> tuple[SurfaceName, ...]:
-    """Names of the surfaces that ``module`` has; unlabelled data has no labels to push on."""
-    return ("label", "authenticity", "latent") if module.spec.num_classes else ("authenticity", "latent")
-
-
 def check_surfaces(asked: tuple[SurfaceName, ...] | None, module: GenerativeModule) -> tuple[SurfaceName, ...]:
     """The surfaces to attack. Raises ConfigError for one that the model does not offer on these data."""
-    there = offered(module)
+    there = tuple(cast(SurfaceName, name) for name in module.surfaces())
     for name in asked or ():
         if name not in there:
-            why = " (the data are unlabelled)" if name == "label" else ""
+            why = " (the data are unlabelled)" if name == "label" and not module.spec.num_classes else ""
             raise ConfigError(
                 f"attack.surfaces={name} is not possible with this model{why}: expected some of {list(there)}."
                 + near_match(name, there)
@@ -58,10 +57,16 @@ def build_surfaces(
     for name in names:
         if name == "label":
             classes = module.spec.class_names
-            made[name] = LabelSurface(module.class_logits, (module.discriminator,), classes)
+            made[name] = LabelSurface(module.class_logits, module.observers(), classes)
         elif name == "authenticity":
             threshold = authenticity_threshold(module, data)
-            made[name] = AuthenticitySurface(module.authenticity_logits, threshold, (module.discriminator,))
+            made[name] = AuthenticitySurface(module.authenticity_logits, threshold, module.observers())
+        elif name == "reconstruction":
+            reads = judge.task == "labels" and module.spec.num_classes > 0
+            victims = (*module.victims(), judge)
+            made[name] = ReconstructionSurface(
+                module.reconstruct, mean_image(data, module.device), victims, judge.logits if reads else None
+            )
         else:
             made[name] = _latent_surface(module, judge)
     return made
@@ -69,7 +74,7 @@ def build_surfaces(
 
 def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
     victims = (*module.victims(), judge)
-    if module.spec.num_classes:
+    if module.conditional:
         return LatentSurface(module.generate, judge.logits, module.latent_dim, victims, module.spec.class_names)
     features = [torch.zeros(0, judge.feature_dim, device=module.device)]
     keys = [torch.zeros(0, dtype=torch.int64)]
@@ -97,7 +102,8 @@ def inputs_of(
     """This rank's chunks of at most ``limit`` inputs.
 
     Label: the split's first images (their order is a seeded shuffle). Authenticity: as many generated ones beside.
-    Latent: codes inside the prior's shell with the classes asked for.
+    Reconstruction: the split's first images, held by the surface. Latent: codes inside the prior's shell with the
+    classes asked for.
     """
     device = module.device
     if surface.name == "latent":
@@ -107,6 +113,10 @@ def inputs_of(
     for number, batch in data.chunks(split, limit):
         keys = batch.index
         x = batch.images.to(device)
+        if isinstance(surface, ReconstructionSurface):
+            with shielded(surface.victims):
+                yield Inputs(keys, x, surface.hold(x, batch.labels.to(device)))
+            continue
         real = torch.ones(len(x), dtype=torch.int64, device=device)
         yield Inputs(keys, x, batch.labels.to(device) if surface.name == "label" else real)
         if surface.name == "authenticity":

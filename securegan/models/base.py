@@ -1,6 +1,7 @@
 """What every generative LightningModule here offers: ports for defences, counters, latents and the training order.
 
-Subclasses name their players, and give ``generate``, ``discriminate`` and so on. Counters are images, never Lightning's
+Subclasses name their players and the surfaces they offer, and give ``generate``, ``features`` and what those surfaces
+ask for. Counters are images, never Lightning's
 ``global_step``, which counts every optimiser's steps.
 """
 
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from securegan.data.batch import Batch, DataSpec
+from securegan.data.module import ImageDataModule
 from securegan.errors import UserError
 from securegan.models.networks.discriminator import DiscriminatorOutput
 from securegan.models.ports import Ports, StepContext
@@ -33,14 +35,15 @@ class GenerativeModule(pl.LightningModule):
     """Base of the models; manual optimisation, functional randomness, one :class:`Ports` a player."""
 
     players: tuple[str, ...] = ()
+    real_player: str  # the player whose updates see real images
     images_seen: Tensor
     automatic_optimization: bool
-    discriminator: nn.Module
 
     def __init__(self, spec: DataSpec, *, latent_dim: int, seed: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.spec, self.latent_dim, self.seed = spec, latent_dim, seed
+        self.conditional = spec.num_classes > 0  # whether outputs are asked for by class
         self.ports = {player: Ports() for player in self.players}
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.attached = nn.ModuleDict()  # what detectors and defences keep beside the weights, by name
@@ -56,26 +59,46 @@ class GenerativeModule(pl.LightningModule):
         """The same of the generator as it is trained, not averaged."""
         raise NotImplementedError
 
+    def surfaces(self) -> tuple[str, ...]:
+        """Names of the decisions that an adversary can push on, on these data."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Intermediate feature maps ``(N, C_l, H_l, W_l)`` of ``images (N, C, H, W)`` in ``[0, 1]``, inwards."""
+        raise NotImplementedError
+
     def discriminate(self, images: Tensor) -> DiscriminatorOutput:
-        """Both heads and the intermediate features of ``images (N, C, H, W)`` in ``[0, 1]``."""
+        """Both heads and the intermediate features of ``images``; of a model with a discriminator."""
         raise NotImplementedError
 
     def authenticity_logits(self, images: Tensor) -> Tensor:
-        """``(N,)``: that head of :meth:`discriminate` alone, at less cost."""
+        """``(N,)``: that head of :meth:`discriminate` alone, at less cost; surface ``authenticity``."""
         raise NotImplementedError
 
     def class_logits(self, images: Tensor) -> Tensor:
-        """``(N, K)``, likewise; labelled data only."""
+        """``(N, K)``, likewise; surface ``label``."""
+        raise NotImplementedError
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """What the averaged autoencoder makes of ``images``, given their classes; surface ``reconstruction``."""
+        raise NotImplementedError
+
+    def reconstruct_raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The same of the autoencoder as it is trained, not averaged; a training attack's victim."""
         raise NotImplementedError
 
     def victims(self) -> tuple[nn.Module, ...]:
         """The networks that an attack may touch and must leave as it found them."""
         raise NotImplementedError
 
+    def observers(self) -> tuple[nn.Module, ...]:
+        """Those of them that look at images as they are trained; an inner maximisation touches no others."""
+        raise NotImplementedError
+
     def latents(self, n: int, *purpose: int | str) -> tuple[Tensor, Tensor | None]:
-        """``n`` prior draws ``(n, latent_dim)`` and, for labelled data, classes ``(n,)``; a function of ``purpose``."""
+        """``n`` prior draws ``(n, latent_dim)`` and, if conditional, classes ``(n,)``; a function of ``purpose``."""
         z = normal((n, self.latent_dim), self.seed, "latent", *purpose).to(self.device)
-        if not self.spec.num_classes:
+        if not self.conditional:
             return z, None
         return z, integers(self.spec.num_classes, n, self.seed, "class", *purpose).to(self.device)
 
@@ -141,8 +164,11 @@ class GenerativeModule(pl.LightningModule):
                 "its last saved point is kept; lower the learning rates or the defence's weights."
             )
 
-    def share_buffers(self) -> None:
-        """Give every rank the buffers of rank 0: batch-norm statistics differ, and all measure the same network."""
+    def settle(self, data: ImageDataModule) -> None:
+        """Make the module ready to be measured after an epoch; all ranks take part.
+
+        Every rank gets the buffers of rank 0: batch-norm statistics differ, and all measure the same network.
+        """
         if dist.is_available() and dist.is_initialized():
             for buffer in self.buffers():
                 dist.broadcast(buffer, src=0)

@@ -26,6 +26,8 @@ class Inputs:
     real: bool  # the authenticity target
     authenticity_weight: float = 1.0
     class_weight: float = 1.0
+    target: Tensor | None = None  # what an autoencoder must give back; the images where None
+    weight: float = 1.0  # in an autoencoder's loss
 
 
 @dataclass

@@ -11,7 +11,7 @@ from securegan.reports.protocol import floor, footer
 from securegan.reports.results import X_COLUMN, RunResults
 from securegan.reports.style import DASHES, MARKERS, Theme, dress, legend, new_figure, sign
 
-LOSSES = ("train/loss_discriminator", "train/loss_generator")
+LOSSES = ("train/loss_discriminator", "train/loss_generator", "train/loss_autoencoder")
 _POINTS = 400  # a curve of more points is averaged to this many
 
 
@@ -49,7 +49,7 @@ def _line(axes: Axes, results: RunResults, key: str, colour: str, position: int)
 
 
 def loss_curves(results: RunResults, theme: Theme) -> Figure | str:
-    """Losses of both players: step by step where steps.csv holds them, else per epoch."""
+    """Losses of the players: step by step where steps.csv holds them, else per epoch."""
     lines = {key: points for key in LOSSES if (points := _losses(results, key)) is not None}
     if not lines:
         return "The run recorded no losses."

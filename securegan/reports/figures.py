@@ -88,7 +88,8 @@ _QUALITY = _Entry(
 _LOSSES = _Entry(
     "losses",
     "Losses",
-    "Losses of players that train against each other show collapse and divergence, not quality.",
+    "Losses of players that train against each other show collapse and divergence, not quality; an autoencoder's "
+    "should fall.",
     curves.loss_curves,
 )
 _SAMPLES = _Entry(
@@ -97,6 +98,12 @@ _SAMPLES = _Entry(
     "Outputs of the generator as they came, not chosen for their looks; a row shows one class where classes were "
     "asked for.",
     pictures.sample_grid,
+)
+_RECONSTRUCTIONS = _Entry(
+    "reconstructions",
+    "Reconstructions",
+    "Images that were not trained on, above what the autoencoder makes of them.",
+    pictures.reconstruction_grid,
 )
 _PATHS = _Entry(
     "paths",
@@ -127,8 +134,13 @@ def draw_all(results: RunResults) -> Plots:
         diagnostics=[entry.plot(results) for entry in _DIAGNOSTICS],
         attacks=[_attack(surface).plot(results) for surface in results.surfaces],
         training=[entry.plot(results) for entry in (_QUALITY, _LOSSES)],
-        samples=[entry.plot(results) for entry in (_SAMPLES, _PATHS)],
+        samples=[entry.plot(results) for entry in _pictures(results)],
     )
+
+
+def _pictures(results: RunResults) -> tuple[_Entry, ...]:
+    """Reconstructions only of models that reconstruct."""
+    return (_SAMPLES, _RECONSTRUCTIONS, _PATHS) if "reconstructions" in results.examples else (_SAMPLES, _PATHS)
 
 
 def _attack(surface: str) -> _Entry:

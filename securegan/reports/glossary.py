@@ -52,6 +52,12 @@ _QUALITY = {
     "class_accuracy_judge": Entry(
         "Class read by the judge", "Share of outputs in which an independent judge reads the class asked for.", "rate"
     ),
+    "reconstruction_ssim": Entry(
+        "Reconstruction SSIM", "Of real images and what the autoencoder makes of them, on average (1 is equal)."
+    ),
+    "reconstruction_ssim_mean_image": Entry(
+        "SSIM of the mean image", "Of real images and the mean of the train split: what a reconstruction must beat."
+    ),
     "diversity": Entry(
         "Diversity", "Spread of the outputs in the judge's features against that of real images (1 is equal)."
     ),
@@ -80,6 +86,14 @@ _ROBUSTNESS = {
         "Out of bounds", "Attack results beyond the allowed size; they count as failures of the attack.", "count"
     ),
     "median_distance": Entry("Median distance", "Half of the successful attacks moved the input no farther than this."),
+    "ssim_input": Entry("SSIM of attacked inputs", "To the clean inputs, on average: what the attack changed."),
+    "ssim_output": Entry(
+        "SSIM of attacked outputs", "Reconstructions of attacked inputs to those of clean ones, on average."
+    ),
+    "judge_reads": Entry(
+        "Class read, clean", "Reconstructions of clean inputs in which an independent judge reads the label.", "rate"
+    ),
+    "judge_reads_attacked": Entry("Class read, attacked", "The same of attacked inputs.", "rate"),
     "mean_queries": Entry("Queries", "Forward passes that the attack spent on an input, on average."),
 }
 
@@ -118,6 +132,9 @@ _DETECTION = {
 }
 
 _TRAIN = {
+    "loss_autoencoder": Entry("Autoencoder loss", "Nats per pixel value, mean over the epoch."),
+    "distortion": Entry("Distortion", "Nats per pixel value, mean over the epoch."),
+    "kl": Entry("KL divergence", "Nats per image, mean over the epoch."),
     "loss_discriminator": Entry("Discriminator loss", "Mean over the epoch."),
     "loss_generator": Entry("Generator loss", "Mean over the epoch."),
     "images_per_second": Entry("Images per second", "Training speed."),
@@ -130,7 +147,7 @@ def describe(key: str) -> Entry:
     """The entry of a full key such as ``robustness/attack_success_label``; an unknown key is named by itself."""
     part, _, name = key.partition("/")
     if part == "robustness":
-        for stem, entry in _ROBUSTNESS.items():
+        for stem, entry in sorted(_ROBUSTNESS.items(), key=lambda item: -len(item[0])):  # the longest that fits
             if name.startswith(f"{stem}_"):
                 return _on_surface(entry, name.removeprefix(f"{stem}_"))
     stem, _, extractor = name.partition("_")

@@ -13,6 +13,7 @@ from securegan.reports.results import RunResults
 from securegan.reports.style import Theme, sign, tile_figure
 
 SHOWN = 8
+PITCH = 1.06  # between the centres of neighbouring pictures, in their sides
 WIDEST = 12  # pictures of a class in a row
 FACTORS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)
 _WRAP = 13  # characters of a decision on one line
@@ -35,6 +36,23 @@ def sample_grid(results: RunResults, theme: Theme) -> Figure | str:
         _row_title(axes, name, position * pitch, theme)
     seed = "not recorded" if results.seed is None else results.seed
     sign(figure, theme, f"n = {len(samples)} · seed {seed}")
+    return figure
+
+
+def reconstruction_grid(results: RunResults, theme: Theme) -> Figure | str:
+    """Real images of the split that is reported, and their reconstructions below."""
+    real, made = _pictures(results, "reconstructed"), _pictures(results, "reconstructions")
+    if real is None or made is None or real.shape != made.shape:
+        return "The run holds no reconstructions."
+    real, made = real[: 2 * SHOWN], made[: 2 * SHOWN]
+    rows = [part for start in range(0, len(real), SHOWN) for part in (real[start:][:SHOWN], made[start:][:SHOWN])]
+    figure, axes = tile_figure(
+        theme, columns=min(SHOWN, len(real)), rows=len(rows), tile=0.62, margins=(1.1, 0.05, 0.1, 0.36)
+    )
+    pitch = _mosaic(axes, rows)
+    for position in range(len(rows)):
+        _row_title(axes, ("real", "reconstruction")[position % 2], position * pitch, theme)
+    sign(figure, theme, f"n = {len(real)} · split {results.headline.split}")
     return figure
 
 
@@ -85,36 +103,41 @@ def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str
     factor = _factor(difference)
     count = len(clean)
     before, after = (_words(results, f"{surface}_{when}", count) for when in ("before", "after"))
+    rows = [clean, moved, np.clip(0.5 + factor * difference, 0, 1)]
+    outputs = [_pictures(results, f"{surface}_{when}_output") for when in ("clean", "adversarial")]
+    made = [output[:SHOWN] for output in outputs if output is not None]
     line = 0.14
     top, bottom = (line * max(word.count("\n") + 1 for word in words) for words in (before, after))
     margins = (1.15, 0.1 + top, 0.1, 0.42 + bottom)
-    figure, axes = tile_figure(theme, columns=count, rows=3, tile=0.8, margins=margins)
-    pitch = _mosaic(axes, [clean, moved, np.clip(0.5 + factor * difference, 0, 1)])
+    rows += made
+    figure, axes = tile_figure(theme, columns=count, rows=len(rows), tile=0.8, margins=margins)
+    pitch = _mosaic(axes, rows)
     names = ("output of z", "output of z + d") if surface == "latent" else ("before", "after")
-    for position, name in enumerate((*names, f"difference × {factor}")):
+    titles = (*names, f"difference × {factor}", *("output before", "output after")[: len(made)])
+    for position, name in enumerate(titles):
         _row_title(axes, name, position * pitch, theme)
-    _decisions(axes, theme, before, after, pitch)
+    _decisions(axes, theme, before, after, (len(rows) - 1) * pitch)
     sign(figure, theme, footer(results, n=f"{count} examples", split=results.headline.split, surfaces=[surface]))
     return figure
 
 
-def _decisions(axes: Axes, theme: Theme, before: list[str], after: list[str], pitch: float) -> None:
-    """The decision on each input above its column, on what the adversary made of it below."""
+def _decisions(axes: Axes, theme: Theme, before: list[str], after: list[str], last: float) -> None:
+    """The decision on each input above its column, on what the adversary made of it below the last row."""
     style: dict[str, Any] = {"ha": "center", "fontsize": 8, "textcoords": "offset points", "annotation_clip": False}
     for column, (first, second) in enumerate(zip(before, after, strict=True)):
         changed = first != second
-        axes.annotate(first, (column * pitch, -0.5), xytext=(0, 3), va="bottom", color=theme.ink, **style)
+        axes.annotate(first, (column * PITCH, -0.5), xytext=(0, 3), va="bottom", color=theme.ink, **style)
         colour, weight = (theme.alarm, "bold") if changed else (theme.muted, "normal")
-        place = (column * pitch, 2 * pitch + 0.5)
+        place = (column * PITCH, last + 0.5)
         axes.annotate(second, place, xytext=(0, -4), va="top", color=colour, fontweight=weight, **style)
     style |= {"ha": "right", "color": theme.muted}
     axes.annotate("decision before", (-0.5, -0.5), xytext=(-6, 3), va="bottom", **style)
-    axes.annotate("decision after", (-0.5, 2 * pitch + 0.5), xytext=(-6, -4), va="top", **style)
+    axes.annotate("decision after", (-0.5, last + 0.5), xytext=(-6, -4), va="top", **style)
 
 
-def _mosaic(axes: Axes, rows: list[Pictures], gap: float = 0.06) -> float:
+def _mosaic(axes: Axes, rows: list[Pictures]) -> float:
     """Draw rows of pictures, each one unit wide and high around whole multiples of the returned pitch."""
-    pitch = 1 + gap
+    pitch = PITCH
     for line, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             x, y = column * pitch, line * pitch

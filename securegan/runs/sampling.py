@@ -77,7 +77,7 @@ def sample(
         label: of all images; the classes in turn where it is not given. Ignored for unlabelled data.
         averaged: the generator's moving average, which every figure is about; otherwise the weights as trained.
     """
-    classes = module.spec.num_classes
+    classes = module.spec.num_classes if module.conditional else 0
     for start in range(0, n, TOGETHER):
         numbers = range(start, start + TOGETHER)
         z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from securegan.data.batch import DataSpec
 from securegan.defenses.adversarial_training import AdversarialTraining
 from securegan.defenses.gradient_penalty import GradientPenalty
+from securegan.errors import ConfigError
 from securegan.models.gan.lightning_model import GAN
 from securegan.models.ports import Inputs, StepContext
+from securegan.models.vae.lightning_model import VAE
 
 SPEC = DataSpec("test", 1, 32, 3, ("a", "b", "c"), 0.1, "d")
 
@@ -55,6 +57,35 @@ def test_nothing_is_added_in_the_warm_up_and_twins_of_both_origins_afterwards() 
         distance = (twin.images - origin.images[: len(twin.images)]).abs()
         assert 0.09 < distance.max() <= 0.1 * (1 + 1e-6)
         assert twin.images.min() >= 0 and twin.images.max() <= 1
+
+
+def test_an_autoencoder_gets_twins_that_are_to_be_given_back_clean() -> None:
+    module = VAE(SPEC, 0, latent_dim=8, encoder_width=4, decoder_width=4)
+    defense = AdversarialTraining(0.1, 0, real_share=0.5, eps_factor=1.0, steps=5)
+    defense.attach(module, SimpleNamespace(callbacks=[]))  # type: ignore[arg-type]
+    (hook,) = module.ports["autoencoder"].batch
+    images = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % 3
+    step = StepContext(module, "autoencoder", 0, 0, [Inputs(images, labels, real=True)])
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    defense._strength = 1.0
+    hook(step)
+    twin = step.inputs[1]
+    assert len(twin.images) == 4 and twin.target is not None and torch.equal(twin.target, images[:4])
+    delta = twin.images - twin.target
+    assert 0.09 < delta.abs().max() <= 0.1 * (1 + 1e-6)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    module.eval()
+    noisy = (twin.target + 0.1 * torch.sign(torch.randn(delta.shape))).clamp(0, 1)
+    error, at_random = (
+        (module.reconstruct_raw(x, labels[:4]) - twin.target).square().sum() for x in (twin.images, noisy)
+    )
+    assert error > at_random
+
+
+def test_a_model_without_a_discriminator_has_no_place_for_its_gradient_penalty() -> None:
+    with pytest.raises(ConfigError, match="gradient_penalty"):
+        GradientPenalty(0.1, 0).attach(VAE(SPEC, 0, latent_dim=8), SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_the_inner_attack_raises_the_loss_more_than_noise_and_leaves_no_trace() -> None:

@@ -24,6 +24,8 @@ def run(tmp_path: Path, small_settings: list[str], run_in_process: Callable[...,
         chosen = dict(override.split("=", 1) for override in overrides)
         left_out = tuple(f"{group}." for group, option in chosen.items() if option == "none")
         kept = [s for s in small_settings if s.partition("=")[0] not in chosen and not s.startswith(left_out or "-")]
+        if "model" in chosen:
+            kept = [setting for setting in kept if not setting.startswith("model.")]
         run_in_process(tmp_path / "run", *kept, *overrides, "trainer.max_epochs=2")
         results: dict[str, Any] = json.loads((tmp_path / "run" / "metrics.json").read_text())
         return results
@@ -51,6 +53,20 @@ def test_without_attack_defence_and_detector_quality_is_what_is_measured(run: Ru
     results = run("attack=none", "defense=none", "detector=none")
     parts = {key.partition("/")[0] for key in results["test"]["metrics"]}
     assert parts == {"quality"} and not results["checks"]
+
+
+VAE = ["model=vae", "model.encoder_width=8", "model.decoder_width=8"]
+
+
+def test_a_vae_is_attacked_defended_watched_and_reported_like_the_gan(run: Run, tmp_path: Path) -> None:
+    results = run(*VAE, "logger=csv")
+    metrics = results["test"]["metrics"]
+    for surface in ("reconstruction", "latent"):  # too short a training for much to be right
+        assert 0 <= metrics[f"robustness/robust_accuracy_{surface}"] <= metrics[f"robustness/clean_accuracy_{surface}"]
+    assert metrics["quality/reconstruction_ssim"] > 0 and "detection/false_positive_rate" in metrics
+    assert {check["surface"] for check in results["checks"]} == {"reconstruction", "latent"}
+    assert float(steps(tmp_path)[-1]["train/twin_radius"]) == pytest.approx(1.5 * 32 / 255)
+    assert (tmp_path / "run" / "figures" / "reconstructions.png").is_file()
 
 
 def test_unlabelled_images_in_a_flat_folder_with_a_gate(run: Run, tmp_path: Path) -> None:

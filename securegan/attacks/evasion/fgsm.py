@@ -15,7 +15,10 @@ from securegan.configuration.types import Radius
 
 
 class FGSM(PGD):
-    """One step of PGD with ``alpha = eps`` and no random start. A weak adversary: no robustness claim rests on it."""
+    """One step of PGD with ``alpha = eps`` and no random start. A weak adversary: no robustness claim rests on it.
+
+    On a surface that is flat at the input the step starts from a random point (Tramer et al. 2018, arXiv 1705.07204).
+    """
 
     name = "fgsm"
 

@@ -90,9 +90,10 @@ class PGD(Attack):
                     if not len(where):
                         break
                     x, some = inputs[where], ball[where]
-                    if self.random_start:
+                    if self.random_start or surface.flat_at_input:
                         named = None if keys is None else keys[where.to(keys.device)]
-                        x = some.start(start_noise(x, self.norm, (*purpose, objective, restart), named))
+                        start = some.start(start_noise(x, self.norm, (*purpose, objective, restart), named))
+                        x = start if surface.start_share == 1 else some.project(x.lerp(start, surface.start_share))
                     ascend(
                         surface,
                         some,

@@ -1,4 +1,4 @@
-"""The Mahalanobis detector as a Lightning callback on the model's discriminator."""
+"""The Mahalanobis detector as a Lightning callback on the network of a model that looks at images."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,13 +16,12 @@ from securegan.detectors.mahalanobis.fitting import fit_layers
 from securegan.detectors.mahalanobis.torch_model import LayeredMahalanobis, pool
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
-from securegan.models.networks.discriminator import DiscriminatorOutput
 
 
 class Mahalanobis(Detector):
-    """Distances in several intermediate layers of the discriminator, with a conformal threshold.
+    """Distances in several intermediate layers of the discriminator or encoder, with a conformal threshold.
 
-    With ``gate=true`` flagged real images are withheld from the discriminator's updates once the detector is fitted.
+    With ``gate=true`` flagged real images are withheld from that network's updates once the detector is fitted.
     """
 
     name = "mahalanobis"
@@ -58,17 +57,17 @@ class Mahalanobis(Detector):
         spec = module.spec
         probe = torch.zeros(1, spec.channels, spec.size, spec.size, device=module.device)
         with shielded(module.victims()), torch.no_grad():
-            features = module.discriminate(probe).features
+            features = module.features(probe)
         if self.layers is not None and max(self.layers) >= len(features):
             raise ConfigError(
                 f"detector.mahalanobis.layers={list(self.layers)} is not allowed: "
-                f"this discriminator has the layers 0 to {len(features) - 1}."
+                f"this model's network has the layers 0 to {len(features) - 1}."
             )
         dims = [f.shape[1] for f in self._chosen(features)]
         self._model = LayeredMahalanobis(spec.num_classes, dims).to(module.device)
         module.attached[self.name] = self._model
         if self.gate:
-            module.ports["discriminator"].gate.append(
+            module.ports[module.real_player].gate.append(
                 lambda images, labels: (
                     self.scores(module, images) <= self.threshold
                     if self.fitted
@@ -96,7 +95,7 @@ class Mahalanobis(Detector):
 
     def _features(self, module: GenerativeModule, images: Tensor) -> list[Tensor]:
         with shielded(module.victims()), torch.no_grad():
-            return self._chosen(module.discriminate(images).features)
+            return self._chosen(module.features(images))
 
     def fit(self, module: GenerativeModule, data: ImageDataModule) -> None:
         fit_layers(
@@ -113,5 +112,5 @@ class Mahalanobis(Detector):
         with torch.no_grad():
             return self.model(pool(self._features(module, images)))
 
-    def scores_of_output(self, output: DiscriminatorOutput) -> Tensor:
-        return self.model(pool(self._chosen(output.features)))
+    def scores_of_features(self, features: Sequence[Tensor]) -> Tensor:
+        return self.model(pool(self._chosen(features)))

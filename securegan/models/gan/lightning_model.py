@@ -38,6 +38,7 @@ class GAN(GenerativeModule):
     """A generator and a discriminator with authenticity and class heads."""
 
     players = ("discriminator", "generator")
+    real_player = "discriminator"
     generator: DCGANGenerator | ResNetGenerator
     discriminator: TwoHeadDiscriminator
 
@@ -174,8 +175,17 @@ class GAN(GenerativeModule):
     def class_logits(self, images: Tensor) -> Tensor:
         return self.discriminator.class_logits(images.contiguous(memory_format=self.memory_format))
 
+    def surfaces(self) -> tuple[str, ...]:
+        return ("label", "authenticity", "latent") if self.spec.num_classes else ("authenticity", "latent")
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.discriminate(images).features
+
     def victims(self) -> tuple[nn.Module, ...]:
         return self.discriminator, self.generator, self.ema
+
+    def observers(self) -> tuple[nn.Module, ...]:
+        return (self.discriminator,)
 
     def configure_optimizers(self) -> list[Optimizer]:
         lr_discriminator, lr_class, lr_generator = self.rates

@@ -1,0 +1,190 @@
+"""Convolutional variational autoencoder (Kingma & Welling 2014, arXiv 1312.6114), class-conditional where labelled.
+
+The encoder sees the image alone, the decoder the code and the class (Sohn et al. 2015). Networks:
+:mod:`securegan.models.networks`; distortion: :mod:`securegan.models.vae.likelihood`; where samples come from:
+:mod:`securegan.models.vae.mixture`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, cast
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from securegan.data.batch import Batch, DataSpec
+from securegan.data.module import ImageDataModule
+from securegan.errors import ConfigError
+from securegan.models.base import GenerativeModule
+from securegan.models.ema import GeneratorEMA
+from securegan.models.networks.autoencoder import Autoencoder, ConvEncoder, Posterior
+from securegan.models.networks.dcgan import DCGANGenerator
+from securegan.models.networks.discriminator import SIZES
+from securegan.models.ports import Inputs, StepContext
+from securegan.models.vae.likelihood import Distortion, Likelihood
+from securegan.models.vae.mixture import LatentMixture
+from securegan.models.vae.sampling import fit_mixture
+from securegan.randomness import normal, seed_of
+
+
+class VAE(GenerativeModule):
+    """One player, ``autoencoder``, trained on the negative evidence lower bound per pixel value."""
+
+    players = ("autoencoder",)
+    real_player = "autoencoder"
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        seed: int,
+        *,
+        latent_dim: PositiveInt = 64,
+        encoder_width: PositiveInt = 32,
+        decoder_width: PositiveInt = 32,
+        conditional: bool = True,
+        likelihood: Likelihood = "gaussian",
+        ssim_weight: Fraction = 0.5,
+        beta: NonNegativeFloat = 1.0,
+        kl_warmup_epochs: NonNegativeInt = 2,
+        sampling: Literal["prior", "mixture"] = "mixture",
+        mixture_components: PositiveInt = 10,
+        lr: PositiveFloat = 1e-3,
+        beta1: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
+        ema_half_life: PositiveFloat = 2000.0,
+        channels_last: bool = True,
+    ) -> None:
+        """Networks from ``seed``; see the defaults above.
+
+        Args:
+            spec: of the data.
+            seed: of the run.
+            latent_dim: of the codes.
+            encoder_width: channels of the outermost feature map, doubled inwards up to eight times.
+            decoder_width: likewise.
+            conditional: whether the decoder is told the class, where the data are labelled.
+            likelihood: of an image given its code.
+            ssim_weight: exponent of 1 - SSIM beside the squared error, with ``likelihood=ssim``.
+            beta: weight of the KL divergence (Higgins et al. 2017); 1 is the evidence lower bound.
+            kl_warmup_epochs: over which it grows from 0 (Bowman et al. 2016).
+            sampling: from the prior, or from a mixture fitted to the codes of train images after every epoch.
+            mixture_components: of a class at most, or of all unlabelled data.
+            lr: of Adam.
+            beta1: of Adam.
+            beta2: likewise.
+            ema_half_life: of the averaged autoencoder, in images.
+            channels_last: memory format of the networks.
+
+        Raises:
+            ConfigError: a size that is not a power of two from 32 to 256.
+        """
+        super().__init__(spec, latent_dim=latent_dim + (sampling == "mixture"), seed=seed)
+        if spec.size not in SIZES:
+            raise ConfigError(f"data.size={spec.size} is not allowed with model=vae: expected one of {list(SIZES)}.")
+        self.conditional = conditional and spec.num_classes > 0
+        self.beta, self.kl_warmup_epochs = float(beta), kl_warmup_epochs
+        self.lr, self.betas = float(lr), (beta1, beta2)
+        classes = spec.num_classes if self.conditional else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "weights"))
+            encoder = ConvEncoder(latent_dim, spec.channels, spec.size, encoder_width)
+            decoder = DCGANGenerator(latent_dim, classes, spec.channels, spec.size, decoder_width)
+        self.autoencoder = Autoencoder(encoder, decoder)
+        self.distortion = Distortion(likelihood, spec.channels, float(ssim_weight))
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+        self.ema = GeneratorEMA(self.autoencoder, ema_half_life)
+        self.mixture = LatentMixture(classes, mixture_components, latent_dim) if sampling == "mixture" else None
+        self._settled = -1  # images seen when the mixture was fitted
+
+    @property
+    def averaged(self) -> Autoencoder:
+        """The moving average of the autoencoder."""
+        return cast(Autoencoder, self.ema.averaged)
+
+    def surfaces(self) -> tuple[str, ...]:
+        return ("reconstruction", "latent")
+
+    def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self._decode(self.averaged, z, y)
+
+    def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self._decode(self.autoencoder, z, y)
+
+    def _decode(self, autoencoder: Autoencoder, z: Tensor, y: Tensor | None) -> Tensor:
+        return autoencoder.decoder(z if self.mixture is None else self.mixture(z, y), y)
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.autoencoder.encoder.feature_maps(self._laid_out(images))
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.averaged(self._laid_out(images), labels if self.conditional else None)
+
+    def reconstruct_raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.autoencoder(self._laid_out(images), labels if self.conditional else None)
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=self.memory_format)
+
+    def victims(self) -> tuple[nn.Module, ...]:
+        return (self.autoencoder, self.ema)
+
+    def observers(self) -> tuple[nn.Module, ...]:
+        return (self.autoencoder,)
+
+    def configure_optimizers(self) -> Optimizer:
+        trained = [*self.autoencoder.parameters(), *self.distortion.parameters()]
+        return Adam(trained, lr=self.lr, betas=self.betas)
+
+    def settle(self, data: ImageDataModule) -> None:
+        """And fit the mixture to the codes of train images, once after every epoch."""
+        super().settle(data)
+        if self.mixture is not None and self._settled != self.seen:
+            fit_mixture(self.mixture, self.averaged.encoder, data, self.seed, self.device)
+            self._settled = self.seen
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        optimizer = cast(Optimizer, self.optimizers())
+        batch = self.augmented(batch)
+        labels = batch.labels if self.spec.num_classes else None
+        keep = self.passing("autoencoder", batch.images, labels)
+        real = Inputs(batch.images[keep], None if labels is None else labels[keep], real=True)
+        context = self.context("autoencoder", [real])
+        for hook in self.ports["autoencoder"].batch:
+            hook(context)
+        with self.around(context):
+            loss = self._loss(context) + self.extra_loss(context)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        n = len(batch.images) * self.trainer.world_size
+        self.count(n)
+        self.ema.update(self.autoencoder, n, self.seen)
+        self.log_dict_step({"train/loss_autoencoder": loss})
+        self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
+
+    def _loss(self, context: StepContext) -> Tensor:
+        """Distortion and KL divergence, nats per pixel value; each origin's mean, weighted."""
+        images = context.images
+        posterior: Posterior = self.autoencoder.encoder(self._laid_out(images))
+        noise = normal(posterior.mean.shape, self.seed, "posterior", self.seen, self.global_rank).to(images.device)
+        outputs = self.autoencoder.decoder(posterior.sample(noise), self._classes(context.inputs))
+        targets = torch.cat([part.images if part.target is None else part.target for part in context.inputs])
+        weights = torch.cat(
+            [torch.full((len(part.images),), part.weight / len(part.images)) for part in context.inputs]
+        ).to(images.device)
+        weights = weights / weights.sum()
+        distortion = self.distortion(outputs, targets, weights)
+        divergence = (weights * posterior.divergence()).sum()
+        self.log_dict_step({"train/distortion": distortion, "train/kl": divergence})
+        return distortion + self._kl_weight() * divergence / targets[0].numel()
+
+    def _kl_weight(self) -> float:
+        progress = self.trainer.current_epoch + 1
+        return self.beta * min(1.0, progress / (self.kl_warmup_epochs + 1))
+
+    def _classes(self, inputs: Sequence[Inputs]) -> Tensor | None:
+        labels = [part.labels for part in inputs if part.labels is not None]
+        return torch.cat(labels) if self.conditional else None

@@ -1,0 +1,64 @@
+"""A mixture of Gaussians over an encoder's codes, from which a decoder is sampled.
+
+After Ghosh et al. 2020 (arXiv 1903.12436, section 4). The codes of real images do not fill the prior; a density fitted
+to them after training is what makes a VAE's samples competitive. The mixture is a function of standard normal draws:
+the first coordinate chooses the component, the others are moved and scaled into it. So codes stay ``N(0, I)`` for every
+other part: sampling, attacks, interpolation, export.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from securegan.randomness import seed_of
+
+REGULARISATION = 1e-4  # added to each covariance's diagonal
+STEPS = 100  # of expectation maximisation at most
+
+
+class LatentMixture(nn.Module):
+    """One mixture a class (one for unlabelled data); a standard normal until it is fitted."""
+
+    cumulative: Tensor  # (K, M) component probabilities, summed up
+    means: Tensor  # (K, M, d)
+    factors: Tensor  # (K, M, d, d) lower Cholesky factors of the covariances
+
+    def __init__(self, num_classes: int, components: int, latent_dim: int) -> None:
+        super().__init__()
+        k = max(1, num_classes)
+        self.components, self.latent_dim = components, latent_dim
+        shares = torch.arange(1, components + 1) / components
+        self.register_buffer("cumulative", shares.repeat(k, 1))
+        self.register_buffer("means", torch.zeros(k, components, latent_dim))
+        self.register_buffer("factors", torch.eye(latent_dim).repeat(k, components, 1, 1))
+
+    def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Codes ``(N, d)`` for standard normal ``z (N, d + 1)`` and, for labelled data, classes ``(N,)``."""
+        k = torch.zeros(len(z), dtype=torch.int64, device=z.device) if labels is None else labels
+        uniform = torch.special.ndtr(z[:, :1].detach())
+        component = (uniform > self.cumulative[k]).sum(1).clamp_max(self.components - 1)
+        return self.means[k, component] + (self.factors[k, component] @ z[:, 1:, None]).squeeze(2)
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor, labels: Tensor, seed: int) -> None:
+        """Fit to ``codes (N, d)`` of classes ``(N,)``; a class of few codes gets fewer components."""
+        for k in range(len(self.means)):
+            own = codes[labels == k] if len(self.means) > 1 else codes
+            if len(own) < 2:
+                continue
+            components = max(1, min(self.components, len(own) // (2 * self.latent_dim)))
+            mixture = GaussianMixture(
+                components, reg_covar=REGULARISATION, max_iter=STEPS, random_state=seed_of(seed, "mixture", k) % 2**32
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                mixture.fit(own.double().cpu().numpy())
+            shares = np.ones(self.components)
+            shares[:components] = np.cumsum(mixture.weights_)
+            self.cumulative[k] = torch.from_numpy(shares)
+            self.means[k, :components] = torch.from_numpy(mixture.means_)
+            self.factors[k, :components] = torch.from_numpy(np.linalg.cholesky(mixture.covariances_))

@@ -1,0 +1,109 @@
+"""The VAE: closed forms of its losses, the mixture it samples from, and what an update moves."""
+
+import math
+
+import pytest
+import torch
+from torch import distributions
+
+from securegan.data.batch import DataSpec
+from securegan.errors import ConfigError
+from securegan.models.networks.autoencoder import Posterior
+from securegan.models.vae.lightning_model import VAE
+from securegan.models.vae.likelihood import LEVELS, Distortion
+from securegan.models.vae.mixture import LatentMixture
+
+
+def spec(size: int = 32, classes: int = 3, channels: int = 1) -> DataSpec:
+    return DataSpec("test", channels, size, classes, tuple("abcdefghij"[:classes]), 0.1, "d")
+
+
+def small(size: int = 32, classes: int = 3, channels: int = 1, **settings: object) -> VAE:
+    widths = {"latent_dim": 6, "encoder_width": 4, "decoder_width": 4}
+    return VAE(spec(size, classes, channels), 0, **(widths | settings))  # type: ignore[arg-type]
+
+
+def weights(n: int) -> torch.Tensor:
+    return torch.full((n,), 1 / n)
+
+
+@pytest.mark.parametrize(("size", "classes", "channels"), [(32, 3, 1), (64, 0, 3), (128, 2, 3)])
+def test_every_size_generates_and_reconstructs_images_in_range(size: int, classes: int, channels: int) -> None:
+    vae = small(size, classes, channels)
+    z, y = vae.latents(2, "test")
+    assert z.shape == (2, 7)  # one coordinate chooses the component
+    images = vae.generate(z, y)
+    made = vae.reconstruct(images, y)
+    for some in (images, made):
+        assert some.shape == (2, channels, size, size) and some.min() >= 0 and some.max() <= 1
+
+
+def test_size_that_has_no_network_is_refused_by_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"data\.size=48"):
+        small(48)
+
+
+def test_divergence_is_that_of_the_distributions() -> None:
+    posterior = Posterior(torch.randn(5, 4), torch.randn(5, 4))
+    gaussian = distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
+    wanted = distributions.kl_divergence(gaussian, distributions.Normal(0.0, 1.0)).sum(1)
+    assert torch.allclose(posterior.divergence(), wanted, atol=1e-5)
+
+
+def test_gaussian_distortion_is_the_likelihood_at_the_best_variance() -> None:
+    outputs, targets = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8)
+    variance = (outputs - targets).square().mean()
+    wanted = -distributions.Normal(outputs, variance.sqrt()).log_prob(targets).mean()
+    assert torch.allclose(Distortion("gaussian", 1, 0.0)(outputs, targets, weights(3)), wanted, atol=1e-4)
+
+
+def test_discretized_logistic_is_a_probability_of_the_levels() -> None:
+    likelihood = Distortion("discretized_logistic", 1, 0.0)
+    levels = (torch.arange(LEVELS) / (LEVELS - 1)).view(LEVELS, 1, 1, 1)
+    for mean in (0.0, 0.3, 1.0):
+        nats = likelihood._discretized(torch.full_like(levels, mean), levels)
+        assert math.isclose(float((-nats.detach()).exp().sum()), 1.0, abs_tol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "ssim", "discretized_logistic"])
+def test_distortion_falls_as_the_output_nears_the_target(kind: str) -> None:
+    target, noise = torch.rand(2, 1, 32, 32), torch.randn(2, 1, 32, 32)
+    likelihood = Distortion(kind, 1, 0.5)  # type: ignore[arg-type]
+    far, near, there = (likelihood((target + s * noise).clamp(0, 1), target, weights(2)) for s in (0.3, 0.1, 0.0))
+    assert far > near > there and torch.isfinite(there)
+
+
+def test_an_image_of_no_weight_does_not_count() -> None:
+    outputs, targets = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
+    likelihood = Distortion("ssim", 1, 0.5)
+    alone = likelihood(outputs[:1], targets[:1], weights(1))
+    assert torch.allclose(likelihood(outputs, targets, torch.tensor([1.0, 0.0])), alone)
+
+
+def test_mixture_gives_back_the_gaussians_it_was_fitted_to() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixture = LatentMixture(2, 2, 3)
+    labels = torch.arange(4000) % 2
+    side = torch.where(torch.rand(4000, generator=generator) < 0.25, 4.0, -4.0)
+    codes = torch.randn(4000, 3, generator=generator) * torch.tensor([0.5, 1.0, 2.0])
+    codes[:, 0] += side * labels  # class 1 has two modes, a quarter of its codes in the right one
+    mixture.fit(codes, labels, seed=0)
+    drawn = mixture(torch.randn(20_000, 4, generator=generator), torch.ones(20_000, dtype=torch.int64))
+    right = drawn[:, 0] > 0
+    assert abs(float(right.float().mean()) - 0.25) < 0.03
+    assert abs(float(drawn[right, 0].mean()) - 4) < 0.1 and abs(float(drawn[right, 0].std()) - 0.5) < 0.1
+    assert torch.allclose(drawn[:, 1:].std(0), torch.tensor([1.0, 2.0]), rtol=0.1)
+    other = mixture(torch.randn(20_000, 4, generator=generator), torch.zeros(20_000, dtype=torch.int64))
+    assert torch.allclose(other.std(0), torch.tensor([0.5, 1.0, 2.0]), rtol=0.1)
+
+
+def test_mixture_that_is_not_fitted_is_the_prior() -> None:
+    z = torch.randn(50, 4)
+    assert torch.equal(LatentMixture(0, 5, 3)(z, None), z[:, 1:])
+
+
+def test_unconditional_on_labelled_data_asks_for_no_class() -> None:
+    vae = small(conditional=False)
+    assert vae.latents(2, "test")[1] is None
+    images = torch.rand(2, 1, 32, 32)
+    assert torch.equal(vae.reconstruct(images, torch.tensor([0, 1])), vae.reconstruct(images, torch.tensor([2, 2])))
