@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "model": {
         "gan": "securegan.models.gan.lightning_model.GAN",
         "gan_strong": "securegan.models.gan.lightning_model.GAN",
+        "hybrid": "securegan.models.hybrid.lightning_model.Hybrid",
         "vae": "securegan.models.vae.lightning_model.VAE",
     },
     "attack": {
@@ -63,14 +64,22 @@ OPTIONAL = frozenset({"attack", "defense", "detector", "security", "logger"})
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """``{name: (annotation, default)}`` of the keyword-only parameters; ``Parameter.empty`` where none is given."""
-    call = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
-    hints = typing.get_type_hints(call, include_extras=True)
-    return {
-        name: (hints.get(name, Any), parameter.default)
-        for name, parameter in inspect.signature(call).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    """``{name: (annotation, default)}`` of the keyword-only parameters; ``Parameter.empty`` where none is given.
+
+    A constructor that ends in ``**`` passes on to the next class above it, whose parameters it has as well.
+    """
+    owners = target.__mro__ if inspect.isclass(target) else ()
+    calls: list[Callable[..., Any]] = [c.__dict__["__init__"] for c in owners if "__init__" in c.__dict__] or [target]
+    found: dict[str, tuple[Any, Any]] = {}
+    for call in calls:
+        hints = typing.get_type_hints(call, include_extras=True)
+        parameters = inspect.signature(call).parameters
+        for name, parameter in parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                found.setdefault(name, (hints.get(name, Any), parameter.default))
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return found
 
 
 def schema_of(target: str) -> dict[str, Any]:

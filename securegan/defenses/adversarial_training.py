@@ -153,7 +153,7 @@ class AdversarialTraining(Defense):
         labels = None if sources[0].labels is None else torch.cat([part.labels for part in sources])  # type: ignore[misc]
         source = generator(self.seed, "adversarial_training", context.images_seen, context.rank)
         noise = torch.rand(images.shape, generator=source).mul_(2).sub_(1).to(images.device)
-        with shielded(module.observers()):
+        with shielded(module.observers("discriminator")):
             ball = PixelSpace().ball(images, eps, self.norm)
             x = ball.start(noise)
             for _ in range(self.steps):

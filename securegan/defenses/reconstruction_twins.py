@@ -26,7 +26,7 @@ def worst_inputs(
     """``images (N, C, H, W)`` moved by at most ``eps`` after ``steps`` steps from the start that ``noise`` gives."""
     alpha = 2.5 * eps / steps
     images = images.detach()
-    with shielded(module.observers()):
+    with shielded(module.observers("autoencoder")):
         ball = PixelSpace().ball(images, eps, norm)
         x = ball.start(noise)
         for _ in range(steps):

@@ -57,10 +57,10 @@ def build_surfaces(
     for name in names:
         if name == "label":
             classes = module.spec.class_names
-            made[name] = LabelSurface(module.class_logits, module.observers(), classes)
+            made[name] = LabelSurface(module.class_logits, module.observers("discriminator"), classes)
         elif name == "authenticity":
             threshold = authenticity_threshold(module, data)
-            made[name] = AuthenticitySurface(module.authenticity_logits, threshold, module.observers())
+            made[name] = AuthenticitySurface(module.authenticity_logits, threshold, module.observers("discriminator"))
         elif name == "reconstruction":
             reads = judge.task == "labels" and module.spec.num_classes > 0
             victims = (*module.victims(), judge)

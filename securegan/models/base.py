@@ -91,8 +91,8 @@ class GenerativeModule(pl.LightningModule):
         """The networks that an attack may touch and must leave as it found them."""
         raise NotImplementedError
 
-    def observers(self) -> tuple[nn.Module, ...]:
-        """Those of them that look at images as they are trained; an inner maximisation touches no others."""
+    def observers(self, player: str) -> tuple[nn.Module, ...]:
+        """Those of them with which ``player`` looks at images; an inner maximisation touches no others."""
         raise NotImplementedError
 
     def latents(self, n: int, *purpose: int | str) -> tuple[Tensor, Tensor | None]:

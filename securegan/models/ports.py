@@ -47,6 +47,12 @@ class StepContext:
         """All inputs of the update, concatenated."""
         return torch.cat([part.images for part in self.inputs])
 
+    def shares(self) -> Tensor:
+        """``(N,)`` weights of the images in an autoencoder's loss: those of their origins, 1 in all."""
+        weights = [torch.full((len(part.images),), part.weight / len(part.images)) for part in self.inputs]
+        whole = torch.cat(weights)
+        return (whole / whole.sum()).to(self.inputs[0].images.device)
+
 
 BatchHook = Callable[[StepContext], None]
 LossHook = Callable[[StepContext], Tensor | None]

@@ -69,6 +69,15 @@ def test_a_vae_is_attacked_defended_watched_and_reported_like_the_gan(run: Run, 
     assert (tmp_path / "run" / "figures" / "reconstructions.png").is_file()
 
 
+def test_a_hybrid_has_every_surface_and_trains_all_its_players_against_attacks(run: Run, tmp_path: Path) -> None:
+    widths = [f"model.{part}_width=8" for part in ("generator", "discriminator", "class", "encoder")]
+    results = run("model=hybrid", *widths, "logger=csv")
+    for surface in ("label", "authenticity", "reconstruction", "latent"):
+        assert f"robustness/robust_accuracy_{surface}" in results["test"]["metrics"]
+    last = steps(tmp_path)[-1]
+    assert float(last["train/twin_radius"]) > 0 and float(last["train/loss_autoencoder"]) > 0
+
+
 def test_unlabelled_images_in_a_flat_folder_with_a_gate(run: Run, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     flat = tmp_path / "flat"

@@ -23,13 +23,13 @@ from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.diffaugment import AdaptiveProbability, Transform, diffaugment
 from securegan.models.gan.losses import GANLoss, discriminator_losses, generator_loss, paired_loss
 from securegan.models.gan.penalties import Penalties, held
+from securegan.models.networks.autoencoder import Network
 from securegan.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from securegan.models.networks.discriminator import BASE, SIZES, DiscriminatorOutput, TwoHeadDiscriminator
 from securegan.models.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
-Network = Literal["dcgan", "resnet"]
 Term = tuple[str, Tensor]  # of a player's loss, with its name
 Condition = Literal["auxiliary", "projection"]
 
@@ -37,7 +37,7 @@ Condition = Literal["auxiliary", "projection"]
 class GAN(GenerativeModule):
     """A generator and a discriminator with authenticity and class heads."""
 
-    players = ("discriminator", "generator")
+    players: tuple[str, ...] = ("discriminator", "generator")
     real_player = "discriminator"
     generator: DCGANGenerator | ResNetGenerator
     discriminator: TwoHeadDiscriminator
@@ -175,6 +175,11 @@ class GAN(GenerativeModule):
     def class_logits(self, images: Tensor) -> Tensor:
         return self.discriminator.class_logits(images.contiguous(memory_format=self.memory_format))
 
+    @property
+    def trained(self) -> nn.Module:
+        """What is averaged."""
+        return self.generator
+
     def surfaces(self) -> tuple[str, ...]:
         return ("label", "authenticity", "latent") if self.spec.num_classes else ("authenticity", "latent")
 
@@ -184,7 +189,7 @@ class GAN(GenerativeModule):
     def victims(self) -> tuple[nn.Module, ...]:
         return self.discriminator, self.generator, self.ema
 
-    def observers(self) -> tuple[nn.Module, ...]:
+    def observers(self, player: str) -> tuple[nn.Module, ...]:
         return (self.discriminator,)
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -213,16 +218,24 @@ class GAN(GenerativeModule):
         z, y = self.latents(len(images), "train", self.seen, self.global_rank)
         context = self.context("generator", [])
         with self.around(context):  # the generator's forward serves both updates
-            fakes = self.generator(z, y)
             real = Inputs(images[keep], None if labels is None else labels[keep], real=True)
+            fakes = self._outputs(z, y, real)
             losses = {"train/loss_discriminator": self._discriminator_step(first, real, fakes.detach(), y)}
             passed = self.passing("generator", fakes.detach(), y)
             context.inputs = [Inputs(fakes[passed], None if y is None else y[passed], real=True)]
             losses["train/loss_generator"] = self._generator_step(second, context, real)
         n = len(images) * self.trainer.world_size
         self.count(n)
-        self.ema.update(self.generator, n, self.seen)
+        self.ema.update(self.trained, n, self.seen)
         self.log_dict_step(losses)
+
+    def _outputs(self, z: Tensor, y: Tensor | None, real: Inputs) -> Tensor:
+        """The generator's outputs of this step, with their graph; ``real`` is for models that look at real images."""
+        return self.generator(z, y)
+
+    def _own_terms(self) -> list[Term]:
+        """Further terms of the generator's loss."""
+        return []
 
     def _discriminator_step(self, optimizer: Optimizer, real: Inputs, fakes: Tensor, y: Tensor | None) -> Tensor:
         generated = Inputs(fakes, y, real=False, class_weight=0.0)  # early samples would teach wrong classes
@@ -327,7 +340,7 @@ class GAN(GenerativeModule):
                 terms.append(
                     ("class", self.generator_class_weight * F.cross_entropy(output.class_logits, torch.cat(labels)))
                 )
-            loss = self._update(optimizer, context, [*terms, *self._defences(context)])
+            loss = self._update(optimizer, context, [*terms, *self._own_terms(), *self._defences(context)])
         finally:
             self.discriminator.requires_grad_(True)
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})

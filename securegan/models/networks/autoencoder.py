@@ -1,16 +1,20 @@
 """An encoder and the decoder behind it.
 
 Encoder: strided convolutions, batch norm and LeakyReLU, the mirror of the DCGAN generator (Larsen et al. 2016, arXiv
-1512.09300, table 1), to the mean and log variance of a diagonal Gaussian (Kingma & Welling 2014, arXiv 1312.6114).
+1512.09300, table 1), or the residual blocks of :mod:`securegan.models.networks.resnet` with a batch norm behind each;
+to the mean and log variance of a diagonal Gaussian (Kingma & Welling 2014, arXiv 1312.6114).
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from securegan.models.networks.discriminator import BASE, level_widths
+from securegan.models.networks.discriminator import BASE, level_widths, normaliser
+from securegan.models.networks.resnet import DownBlock
+
+Network = Literal["dcgan", "resnet"]
 
 LOG_VARIANCE = (-12.0, 4.0)  # beyond these bounds exp() of it is as good as 0, or spoils the decoder
 
@@ -30,13 +34,14 @@ class Posterior(NamedTuple):
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum(1)
 
 
-class ConvEncoder(nn.Module):
+class Encoder(nn.Module):
     """Images ``(N, C, S, S)`` in ``[0, 1]`` to a diagonal Gaussian over codes."""
 
-    def __init__(self, latent_dim: int, channels: int, size: int, width: int) -> None:
+    def __init__(self, network: Network, latent_dim: int, channels: int, size: int, width: int) -> None:
         super().__init__()
         widths = [channels, *level_widths(size, width)]
-        self.blocks = nn.ModuleList(_block(before, after) for before, after in pairwise(widths))
+        make = _residual if network == "resnet" else _plain
+        self.blocks = nn.ModuleList(make(*pair, of_image=not level) for level, pair in enumerate(pairwise(widths)))
         self.head = nn.Linear(widths[-1] * BASE * BASE, 2 * latent_dim)
         nn.init.zeros_(self.head.bias)
 
@@ -57,7 +62,7 @@ class ConvEncoder(nn.Module):
 class Autoencoder(nn.Module):
     """Encoder and decoder under one name, so that one moving average holds both."""
 
-    def __init__(self, encoder: ConvEncoder, decoder: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
@@ -66,12 +71,16 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(images).mean, labels)
 
 
-def _block(before: int, after: int) -> nn.Module:
+def _plain(before: int, after: int, *, of_image: bool) -> nn.Module:
     convolution = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.LeakyReLU(0.2))
 
 
+def _residual(before: int, after: int, *, of_image: bool) -> nn.Module:
+    return nn.Sequential(DownBlock(before, after, normaliser(False), of_image=of_image), nn.BatchNorm2d(after))
+
+
 @torch.no_grad()
-def codes_of(encoder: ConvEncoder, images: Tensor) -> Tensor:
+def codes_of(encoder: Encoder, images: Tensor) -> Tensor:
     """``(N, latent_dim)`` means of the codes of ``images``, without gradients."""
     return encoder(images).mean

@@ -19,9 +19,10 @@ from securegan.data.module import ImageDataModule
 from securegan.errors import ConfigError
 from securegan.models.base import GenerativeModule
 from securegan.models.ema import GeneratorEMA
-from securegan.models.networks.autoencoder import Autoencoder, ConvEncoder, Posterior
+from securegan.models.networks.autoencoder import Autoencoder, Encoder, Network, Posterior
 from securegan.models.networks.dcgan import DCGANGenerator
 from securegan.models.networks.discriminator import SIZES
+from securegan.models.networks.resnet import ResNetGenerator
 from securegan.models.ports import Inputs, StepContext
 from securegan.models.vae.likelihood import Distortion, Likelihood
 from securegan.models.vae.mixture import LatentMixture
@@ -40,6 +41,7 @@ class VAE(GenerativeModule):
         spec: DataSpec,
         seed: int,
         *,
+        network: Network = "dcgan",
         latent_dim: PositiveInt = 64,
         encoder_width: PositiveInt = 32,
         decoder_width: PositiveInt = 32,
@@ -61,6 +63,7 @@ class VAE(GenerativeModule):
         Args:
             spec: of the data.
             seed: of the run.
+            network: plain (de)convolutions, or residual blocks with class-conditional batch norm.
             latent_dim: of the codes.
             encoder_width: channels of the outermost feature map, doubled inwards up to eight times.
             decoder_width: likewise.
@@ -89,8 +92,9 @@ class VAE(GenerativeModule):
         classes = spec.num_classes if self.conditional else 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
-            encoder = ConvEncoder(latent_dim, spec.channels, spec.size, encoder_width)
-            decoder = DCGANGenerator(latent_dim, classes, spec.channels, spec.size, decoder_width)
+            encoder = Encoder(network, latent_dim, spec.channels, spec.size, encoder_width)
+            make = ResNetGenerator if network == "resnet" else DCGANGenerator
+            decoder = make(latent_dim, classes, spec.channels, spec.size, decoder_width)
         self.autoencoder = Autoencoder(encoder, decoder)
         self.distortion = Distortion(likelihood, spec.channels, float(ssim_weight))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -131,7 +135,7 @@ class VAE(GenerativeModule):
     def victims(self) -> tuple[nn.Module, ...]:
         return (self.autoencoder, self.ema)
 
-    def observers(self) -> tuple[nn.Module, ...]:
+    def observers(self, player: str) -> tuple[nn.Module, ...]:
         return (self.autoencoder,)
 
     def configure_optimizers(self) -> Optimizer:
@@ -172,10 +176,7 @@ class VAE(GenerativeModule):
         noise = normal(posterior.mean.shape, self.seed, "posterior", self.seen, self.global_rank).to(images.device)
         outputs = self.autoencoder.decoder(posterior.sample(noise), self._classes(context.inputs))
         targets = torch.cat([part.images if part.target is None else part.target for part in context.inputs])
-        weights = torch.cat(
-            [torch.full((len(part.images),), part.weight / len(part.images)) for part in context.inputs]
-        ).to(images.device)
-        weights = weights / weights.sum()
+        weights = context.shares()
         distortion = self.distortion(outputs, targets, weights)
         divergence = (weights * posterior.divergence()).sum()
         self.log_dict_step({"train/distortion": distortion, "train/kl": divergence})

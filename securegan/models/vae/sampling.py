@@ -5,14 +5,14 @@ import torch.distributed as dist
 
 from securegan.data.module import ImageDataModule
 from securegan.metrics.distributed import gather_rows
-from securegan.models.networks.autoencoder import ConvEncoder, codes_of
+from securegan.models.networks.autoencoder import Encoder, codes_of
 from securegan.models.vae.mixture import LatentMixture
 
 FIT_IMAGES = 10_000  # train images at most
 
 
 def fit_mixture(
-    mixture: LatentMixture, encoder: ConvEncoder, data: ImageDataModule, seed: int, device: torch.device
+    mixture: LatentMixture, encoder: Encoder, data: ImageDataModule, seed: int, device: torch.device
 ) -> None:
     """Rank 0 fits, all get the result; ``encoder`` must be in evaluation mode."""
     codes, labels = [torch.zeros(0, mixture.latent_dim)], [torch.zeros(0, dtype=torch.int64)]

@@ -1,0 +1,1 @@
+"""The hybrid of GAN and VAE."""
