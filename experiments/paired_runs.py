@@ -8,22 +8,18 @@ README and its figures are made from it, between the marks ``<!-- results -->`` 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jobs import fill, run_missing
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from scipy import stats
 
-from securegan.configuration.compose import compose_checked
 from securegan.metrics.robustness import wilson
 from securegan.runs.atomic import write_atomically, write_json
 
@@ -76,44 +72,13 @@ def run_study(study: Study) -> None:
     base = Path("runs/experiments") / study.folder.name
     jobs = [(arm, seed) for seed in chosen.seeds for arm in ARMS]
     overrides = [f"data.split_seed={study.split_seed}", *study.overrides, *study.local, *chosen.overrides]
-    for arm, seed in jobs:  # before any run starts, and in this thread: Hydra composes one configuration at a time
-        refuse_another_config(base / f"{arm}-seed{seed}", _settings(arm, seed, overrides))
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        list(pool.map(lambda job: _run(base, *job, overrides), jobs))
+    run_missing({base / f"{arm}-seed{seed}": _settings(arm, seed, overrides) for arm, seed in jobs}, chosen.jobs)
     _write(study, base, chosen.seeds)
 
 
 def _settings(arm: str, seed: int, overrides: Sequence[str]) -> list[str]:
     own = ["model=gan", "attack=pgd", f"defense={arm}", f"seed={seed}", "logger=csv", "trainer.threads=1"]
     return [*own, *overrides]
-
-
-def _run(base: Path, arm: str, seed: int, overrides: Sequence[str]) -> None:
-    folder = base / f"{arm}-seed{seed}"
-    if (folder / "report.html").is_file():
-        return
-    continued = (folder / "checkpoints" / "index.json").is_file()
-    start_anew = [*_settings(arm, seed, overrides), f"hydra.run.dir={folder}"]
-    settings = [f"ckpt={folder}"] if continued else start_anew
-    command = [sys.executable, "-m", "securegan.run", *settings]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: see {folder}.log")
-    print(f"{folder.name}: {time.monotonic() - start:.0f} s", flush=True)
-
-
-def refuse_another_config(folder: Path, settings: Sequence[str]) -> None:
-    """A run made under other settings must not enter the results."""
-    if not (folder / "config.yaml").is_file():
-        return
-    (wanted,) = compose_checked(settings)
-    found = OmegaConf.load(folder / "config.yaml")
-    plain = [OmegaConf.to_container(config, resolve=True) for config in (wanted, found)]
-    if plain[0] != plain[1]:
-        raise SystemExit(f"{folder} was run under another configuration: remove it, and run this again.")
 
 
 def _write(study: Study, base: Path, seeds: Sequence[int]) -> None:
@@ -281,13 +246,3 @@ def _fill_readme(study: Study, document: dict[str, Any]) -> None:
     if study.headline:
         about = f"From `{study.command}`, seeds {', '.join(map(str, seeds))}, test split:"
         fill(study.folder.parents[1] / "README.md", "main figures", f"{about}\n\n{targets(document)}")
-
-
-def fill(readme: Path, mark: str, body: str) -> None:
-    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
-    head, opening, rest = readme.read_text().partition(f"<!-- {mark} -->")
-    _, closing, tail = rest.partition(f"<!-- /{mark} -->")
-    if not (opening and closing):
-        raise SystemExit(f"{readme} has no marks <!-- {mark} --> and <!-- /{mark} -->.")
-    text = f"{head}{opening}\n{body}\n{closing}{tail}"
-    write_atomically(readme, lambda temporary: temporary.write_text(text))

@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paired_runs import fill, refuse_another_config
+from jobs import fill, refuse_another_config
 
 from securegan.runs.atomic import write_json
 

@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "gan": "securegan.models.gan.lightning_model.GAN",
         "gan_strong": "securegan.models.gan.lightning_model.GAN",
         "hybrid": "securegan.models.hybrid.lightning_model.Hybrid",
+        "hybrid_strong": "securegan.models.hybrid.lightning_model.Hybrid",
         "vae": "securegan.models.vae.lightning_model.VAE",
     },
     "attack": {
