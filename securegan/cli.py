@@ -1,4 +1,4 @@
-"""The ``securegan`` command: ``run``, ``report`` and ``sample``."""
+"""The ``securegan`` command: ``run``, ``report``, ``sample`` and ``export``."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from securegan.errors import UserError, near_match
 
-COMMANDS = ("run", "report", "sample")
+COMMANDS = ("run", "report", "sample", "export")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +56,16 @@ def _parser() -> Parser:
     sample.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
     sample.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
     sample.set_defaults(do=_sample)
+    export = commands.add_parser("export", help="write a run's trained generator for others to use, with a model card")
+    export.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    export.add_argument("--out", type=Path, required=True, help="a new or empty folder")
+    export.add_argument(
+        "--format", choices=["safetensors", "onnx", "torchscript"], default="safetensors", help="default: %(default)s"
+    )
+    export.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or as trained")
+    export.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
+    export.add_argument("--license", help="identifier for the model card, such as mit (default: still to be chosen)")
+    export.set_defaults(do=_export)
     return parser
 
 
@@ -88,6 +98,19 @@ def _sample(arguments: argparse.Namespace) -> None:
     averaged = arguments.weights == "ema"
     write_samples(module, arguments.out, arguments.n, seed=arguments.seed, label=label, averaged=averaged)
     sys.stdout.write(f"{arguments.n} images in {arguments.out}\n")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from securegan.installation import check_installation
+
+    check_installation()
+    from securegan.runs.export import export_generator
+
+    averaged, which, given = arguments.weights == "ema", arguments.checkpoint, arguments.license
+    digest = export_generator(
+        arguments.run, arguments.out, arguments.format, averaged=averaged, which=which, license=given
+    )
+    sys.stdout.write(f"the generator in {arguments.out}, its weights' sha256 {digest}\n")
 
 
 if __name__ == "__main__":

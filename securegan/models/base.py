@@ -59,6 +59,13 @@ class GenerativeModule(pl.LightningModule):
         """The same of the generator as it is trained, not averaged."""
         raise NotImplementedError
 
+    def generator_network(self, averaged: bool) -> nn.Module:
+        """What an export takes along: the network that :meth:`generate` (averaged) or :meth:`generate_raw` runs.
+
+        In evaluation mode its forward gives their images for ``(z, y)``, and for ``(z)`` where the data is unlabelled.
+        """
+        raise NotImplementedError
+
     def surfaces(self) -> tuple[str, ...]:
         """Names of the decisions that an adversary can push on, on these data."""
         raise NotImplementedError

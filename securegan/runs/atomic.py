@@ -28,6 +28,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_empty(folder: Path, flag: str) -> None:
+    """Make ``folder`` where it is missing. Raises UserError, naming ``flag``, where it holds something or cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{flag}={folder} is not empty: choose another folder.")
+    except OSError as error:
+        raise UserError(f"{flag}={folder} cannot be used: {error.strerror}.") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON; NaN and infinities become null, which JSON has."""
     text = json.dumps(_finite(value), indent=1)

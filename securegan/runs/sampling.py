@@ -20,7 +20,7 @@ from securegan.data.batch import DataSpec
 from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
 from securegan.randomness import normal
-from securegan.runs.atomic import write_atomically
+from securegan.runs.atomic import require_empty, write_atomically
 from securegan.runs.checkpoints import load_weights
 from securegan.runs.folder import RunFolder
 
@@ -102,12 +102,7 @@ def write_samples(
     Raises:
         UserError: where ``folder`` holds something, or cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"--out={folder} is not empty: choose another folder.")
-    except OSError as error:
-        raise UserError(f"--out={folder} cannot be used: {error.strerror}.") from error
+    require_empty(folder, "--out")
     names = module.spec.class_names
     rows: list[list[object]] = []
     shown: list[Tensor] = []

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from securegan.errors import UserError
+from securegan.randomness import normal
+from securegan.runs.export import load_generator
 from securegan.runs.folder import RunFolder
-from securegan.runs.sampling import as_grid, class_of, load_module, sample, write_samples
+from securegan.runs.sampling import TOGETHER, as_grid, class_of, load_module, sample, write_samples
 
 
 def images(finished: Path, n: int, **settings: object) -> torch.Tensor:
@@ -83,6 +85,9 @@ def test_a_grid_is_as_square_as_it_goes() -> None:
         (["sample", "{run}"], "--out"),
         (["sample", "{run}", "--out", "x", "--n", "0"], "0 is not a positive number"),
         (["sample", "/nowhere", "--out", "x"], "/nowhere is not a run folder"),
+        (["export", "{run}"], "--out"),
+        (["export", "{run}", "--out", "x", "--format", "pickle"], "invalid choice: 'pickle'"),
+        (["export", "/nowhere", "--out", "x"], "/nowhere is not a run folder"),
         (["sampel"], "Did you mean 'sample'"),
         (["report"], "RUN"),
     ],
@@ -100,3 +105,15 @@ def test_the_command_writes_images(finished: Path, tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert len(list((tmp_path / "new").glob("0*.png"))) == 3
     assert json.loads((finished / "data.json").read_text())["num_classes"] == 10
+
+
+def test_an_exported_generator_gives_the_samples(finished: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "securegan.cli", "export", str(finished), "--out", "new"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1 and not done.stderr
+    z = torch.stack([normal((64,), 0, "sample", number) for number in range(TOGETHER)])
+    found = load_generator(tmp_path / "new")(z, torch.arange(TOGETHER) % 10)
+    assert torch.equal(found[:5], images(finished, 5))
+    test = json.loads((finished / "metrics.json").read_text())["test"]
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert f"| `quality/fid_judge` | {test['metrics']['quality/fid_judge']:.4g} | - | 64 | test |" in card

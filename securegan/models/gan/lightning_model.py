@@ -165,6 +165,9 @@ class GAN(GenerativeModule):
     def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.generator(z, y)
 
+    def generator_network(self, averaged: bool) -> nn.Module:
+        return self.ema.averaged if averaged else self.generator
+
     def discriminate(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
         """As in the base; with a projection, ``labels (N,)`` are those to judge the images' authenticity with."""
         return self.discriminator(images.contiguous(memory_format=self.memory_format), labels)
