@@ -20,12 +20,12 @@ from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
+from securegan.evaluation.extractors import build_extractors
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.detection import check_calibration
-from securegan.metrics.inception import load_inception
 from securegan.models.base import GenerativeModule
 from securegan.reports.csv_logger import CSVLogger
 from securegan.reports.progress import Progress
@@ -61,14 +61,7 @@ class Experiment:
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
         self.defenses: list[Defense] = build_each(config.defense, spec.eps, self.seed)
         self.judge = load_or_train_judge(self.data, cache)
-        extractors = []
-        if self.protocol.inception_weights or self.protocol.inception_download:
-            path = Path(self.protocol.inception_weights) if self.protocol.inception_weights else None
-            extractors.append(
-                load_inception(
-                    path, cache, download=self.protocol.inception_download, stage=self.protocol.inception_stage
-                )
-            )
+        extractors = build_extractors(self.protocol, spec, cache)
         self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache)
         self.loggers = self._build_loggers()
         spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None

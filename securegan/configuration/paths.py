@@ -5,6 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from securegan.configuration.extractors import ExtractorName
+
 PLACES = ("data.path", "cache_dir", "metrics.inception_weights")
 
 
@@ -15,4 +17,9 @@ def with_absolute_paths(config: DictConfig) -> DictConfig:
         value = OmegaConf.select(kept, key, default=None)
         if value is not None and not Path(str(value)).expanduser().is_absolute():
             OmegaConf.update(kept, key, str(Path(str(value)).absolute()))
+    extractors = OmegaConf.select(kept, "metrics.extractors", default=None)
+    if extractors:
+        names = [ExtractorName.parse(str(written)) for written in extractors]
+        absolute = [str(name._replace(path=name.path.expanduser().absolute())) for name in names]
+        OmegaConf.update(kept, "metrics.extractors", absolute)
     return kept

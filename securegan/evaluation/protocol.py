@@ -1,9 +1,11 @@
 """How a run is measured: sample sizes, extractors and cadence. The constructor is the ``metrics`` config group."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from annotated_types import Ge, Lt
 
+from securegan.configuration.extractors import ExtractorName
 from securegan.configuration.types import NonNegativeInt, PositiveInt
 from securegan.metrics.inception import Stage
 
@@ -29,6 +31,7 @@ class Protocol:
         inception_weights: str | None = None,
         inception_download: bool = False,
         inception_stage: Stage = 2048,
+        extractors: Sequence[str] = (),
     ) -> None:
         """Args:
         every_n_epochs: an evaluation each so many epochs, and always after the last.
@@ -46,6 +49,11 @@ class Protocol:
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         inception_stage: the features to score in: 2048 for the figures of papers, 64, 192 or 768 of an earlier stage,
             which need fewer images and carry the number in their name.
+        extractors: other networks to score in, each ``torchvision:NETWORK:WEIGHTS`` (a file) or ``judge:FILE`` (the
+            judge of another data set); see :mod:`securegan.metrics.backbone`.
+
+        Raises:
+            ConfigError: an extractor written otherwise.
         """
         self.every_n_epochs, self.choose_after = every_n_epochs, choose_after
         self.generated, self.kept_features = generated, kept_features
@@ -56,6 +64,7 @@ class Protocol:
         self.check_images = check_images
         self.inception_weights, self.inception_download = inception_weights, inception_download
         self.inception_stage = inception_stage
+        self.extractors = [ExtractorName.parse(written) for written in extractors]
 
     def may_choose(self, epoch: int, epochs: int) -> bool:
         """Whether the checkpoint of 0-based ``epoch`` of ``epochs`` may be chosen; that of the last one always may."""

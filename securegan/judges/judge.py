@@ -34,16 +34,15 @@ class Judge(nn.Module):
         accuracy: share of the validate split read rightly; nan where that split is empty.
         digest: sha256 of the weights, hex.
         feature_dim, num_logits: of :meth:`extract`.
-        key: ``judge``, the extractor's part in ``quality/fid_judge``.
+        key: ``judge``, the extractor's part in ``quality/fid_judge``; another where the judge is of other data.
     """
-
-    key = "judge"
 
     def __init__(self, network: JudgeNetwork, task: Task, accuracy: float) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).float().eval()
         self.num_classes = self.num_logits = network.head.out_features
         self.feature_dim = network.head.in_features
+        self.key = "judge"
         self.task, self.accuracy = task, accuracy
         self.digest = weights_digest(network)
 

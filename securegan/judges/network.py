@@ -18,6 +18,7 @@ class JudgeNetwork(nn.Module):
 
     def __init__(self, channels: int, size: int, num_classes: int) -> None:
         super().__init__()
+        self.channels, self.size = channels, size
         stem: list[nn.Module] = []
         inputs = channels
         for _ in range(max(0, math.ceil(math.log2(size / TRUNK_SIZE)))):
