@@ -1,14 +1,17 @@
 """The Inception extractor against torch-fidelity itself, with random weights made on the spot."""
 
+from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torchvision.transforms.v2.functional import gaussian_blur
 
 import securegan.metrics.inception as module
 from securegan.errors import UserError
-from securegan.metrics.inception import CPU_PART, REFERENCE_FILE, Inception, load_inception
+from securegan.metrics.inception import REFERENCE_FILE, Inception, load_inception
 from securegan.metrics.kernel import kernel_distance
 from securegan.metrics.manifold import manifold_scores
 from securegan.metrics.moments import Moments
@@ -46,15 +49,16 @@ def pictures(n: int, seed: int, channels: int = 3) -> torch.Tensor:
     return torch.nn.functional.interpolate(drawn, size=32, mode="bilinear") ** (1 + seed)
 
 
-def test_extracts_what_torch_fidelity_extracts(inception, weights):
-    images = pictures(CPU_PART + 3, 0)  # more than one part
+def test_extracts_what_torch_fidelity_extracts(inception, weights, monkeypatch):
+    monkeypatch.setattr(module, "CPU_PART", 2)
+    images = pictures(3, 0)  # more than one part
     reference = peer.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(weights))
     expected = reference((images * 255).round().to(torch.uint8))
     features, logits = inception.train().extract(images)
     torch.testing.assert_close(features, expected[0], rtol=1e-4, atol=1e-6)  # memory formats sum in another order
     torch.testing.assert_close(logits, expected[1], rtol=1e-4, atol=1e-6)
-    assert features.shape == (CPU_PART + 3, inception.feature_dim)
-    assert logits.shape == (CPU_PART + 3, inception.num_logits)
+    assert features.shape == (3, inception.feature_dim)
+    assert logits.shape == (3, inception.num_logits)
     assert features.dtype == torch.float32
     assert features.std() > 1e-3
 
@@ -195,3 +199,13 @@ def test_every_score_equals_torch_fidelitys(inception, weights):
     assert kernel_distance(real, fake) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
     manifold = manifold_scores(real, fake)
     assert (manifold.precision, manifold.recall) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-3)
+
+
+def test_distance_of_real_digits_rises_with_their_blur(weights):
+    extractor = load_inception(weights, weights.parent, stage=64)
+    digits = torch.tensor(load_digits().images[:20] / 16, dtype=torch.float32)[:, None]
+    blurred = [digits, *(gaussian_blur(digits, [5, 5], [sigma, sigma]) for sigma in (0.4, 0.7, 2.0))]
+    moments = [Moments(64).update(extractor.extract(images)[0]) for images in blurred]
+    found = [frechet_distance(moments[0], other) for other in moments]
+    assert found[0] == pytest.approx(0, abs=1e-6 * float(moments[0].covariance().trace()))
+    assert all(1.2 * less < more for less, more in pairwise(found))

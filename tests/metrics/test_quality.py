@@ -1,7 +1,11 @@
 """Fréchet distance and Inception Score against closed forms and torch-fidelity's formulas."""
 
+from itertools import pairwise
+
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torchvision.transforms.v2.functional import gaussian_blur
 
 from securegan.errors import UserError
 from securegan.metrics.moments import Moments
@@ -67,3 +71,19 @@ def test_inception_score_agrees_with_torch_fidelity_and_streams():
     for part in logits.split(40):
         score.update(part)
     assert score.compute() == pytest.approx(theirs, rel=1e-9)
+
+
+def test_samples_of_known_gaussians_approach_the_closed_form():
+    scale, shift = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([1.0, 0.0, -1.0])
+    a, b = random_features(40_000, 3), random_features(40_000, 3, seed=1) * scale + shift
+    expected = float(shift.square().sum() + (scale - 1).square().sum())
+    assert frechet_distance(Moments(3).update(a), Moments(3).update(b)) == pytest.approx(expected, rel=0.02)
+
+
+def test_distance_of_real_digits_rises_with_their_blur():
+    digits = torch.tensor(load_digits().images[:500] / 16, dtype=torch.float32)[:, None]
+    blurred = [digits, *(gaussian_blur(digits, [5, 5], [sigma, sigma]) for sigma in (0.4, 0.6, 1.0, 2.0))]
+    moments = [Moments(64).update(images.flatten(1)) for images in blurred]
+    found = [frechet_distance(moments[0], other) for other in moments]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert all(1.2 * less < more for less, more in pairwise(found)) and found[1] > 0.01
