@@ -128,8 +128,8 @@ def words(document: dict[str, Any]) -> str:
     seconds, torch = document["seconds"], document["versions"]["torch"]
     protocol = [
         "Mean (smallest to largest seed).",
-        f"{quality['n_fake']:,} outputs of the averaged generator against {quality['n_real']:,} real images of the test",
-        f"split; the judge reads {100 * quality['judge_accuracy']:.0f} % of real validation images rightly; two halves",
+        f"{quality['n_fake']:,} outputs of the averaged generator, {quality['n_real']:,} real ones of the test split;",
+        f"the judge reads {100 * quality['judge_accuracy']:.0f} % of real validation images rightly; two halves",
         f"of the real images lie at FID {quality['floor_fid_judge']:.2f}.",
         f"Checkpoint: {document['protocol']['selection']}.",
         f"Made by `{document['command']}` in {seconds / 3600:.1f} hours of runs on one thread each,",

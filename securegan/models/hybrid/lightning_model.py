@@ -91,6 +91,9 @@ class Hybrid(GAN):
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.averaged.decoder(z, y)
 
+    def generator_network(self, averaged: bool) -> nn.Module:
+        return self.averaged.decoder if averaged else self.generator
+
     def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.averaged(images.contiguous(memory_format=self.memory_format), labels)
 

@@ -25,7 +25,7 @@ from securegan.models.networks.discriminator import SIZES
 from securegan.models.networks.resnet import ResNetGenerator
 from securegan.models.ports import Inputs, StepContext
 from securegan.models.vae.likelihood import Distortion, Likelihood
-from securegan.models.vae.mixture import LatentMixture
+from securegan.models.vae.mixture import LatentMixture, MixtureDecoder
 from securegan.models.vae.sampling import fit_mixture
 from securegan.randomness import normal, seed_of
 
@@ -112,13 +112,14 @@ class VAE(GenerativeModule):
         return ("reconstruction", "latent")
 
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
-        return self._decode(self.averaged, z, y)
+        return self.generator_network(averaged=True)(z, y)
 
     def generate_raw(self, z: Tensor, y: Tensor | None) -> Tensor:
-        return self._decode(self.autoencoder, z, y)
+        return self.generator_network(averaged=False)(z, y)
 
-    def _decode(self, autoencoder: Autoencoder, z: Tensor, y: Tensor | None) -> Tensor:
-        return autoencoder.decoder(z if self.mixture is None else self.mixture(z, y), y)
+    def generator_network(self, averaged: bool) -> nn.Module:
+        decoder = (self.averaged if averaged else self.autoencoder).decoder
+        return decoder if self.mixture is None else MixtureDecoder(self.mixture, decoder)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.autoencoder.encoder.feature_maps(self._laid_out(images))

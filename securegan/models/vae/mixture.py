@@ -62,3 +62,15 @@ class LatentMixture(nn.Module):
             self.cumulative[k] = torch.from_numpy(shares)
             self.means[k, :components] = torch.from_numpy(mixture.means_)
             self.factors[k, :components] = torch.from_numpy(np.linalg.cholesky(mixture.covariances_))
+
+
+class MixtureDecoder(nn.Module):
+    """A decoder whose codes come from a mixture."""
+
+    def __init__(self, mixture: LatentMixture, decoder: nn.Module) -> None:
+        super().__init__()
+        self.mixture, self.decoder = mixture, decoder
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Images ``(N, C, H, W)`` in ``[0, 1]`` for standard normal ``z (N, d + 1)`` and classes ``(N,)``."""
+        return self.decoder(self.mixture(z, y), y)
