@@ -13,6 +13,11 @@ class ConfigError(UserError):
 
 
 def near_match(word: str, allowed: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` (with a leading space) for the closest of ``allowed``, or the empty string."""
-    found = get_close_matches(str(word), [str(option) for option in allowed], n=1, cutoff=0.5)
+    """`` Did you mean 'x'?`` (with a leading space) for the closest of ``allowed``, or the empty string.
+
+    Numbers and paths have none: one that looks like another is no likelier to be meant.
+    """
+    if str(word).isdecimal() or "/" in str(word):
+        return ""
+    found = get_close_matches(str(word), [str(option) for option in allowed], n=1, cutoff=0.6)
     return f" Did you mean '{found[0]}'?" if found else ""

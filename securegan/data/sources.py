@@ -59,6 +59,8 @@ def open_files(path: str) -> Files:
         return FolderFiles(found)
     if found.is_file() and zipfile.is_zipfile(found):
         return ZipFiles(found)
+    if found.is_file() and found.suffix.lower() == ".zip":
+        raise ConfigError(f"data.path={path!r} is damaged or not a zip file, whatever its name says: fetch it again.")
     raise ConfigError(f"data.path={path!r} is neither a folder nor a zip file: expected one or the other, of images.")
 
 

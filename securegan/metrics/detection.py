@@ -22,7 +22,8 @@ def check_calibration(images: int, fpr: float) -> None:
     needed = math.ceil(1 / fpr - _ROUNDING) - 1
     if images < needed:
         raise UserError(
-            f"a false-positive rate of {fpr} needs at least {needed} calibration images, and there are {images}."
+            f"a false-positive rate of {fpr} needs at least {needed} calibration images, and there are {images}: give "
+            "more images, a larger data.calibrate or detector.mahalanobis.false_positive_rate, or detector=none."
         )
 
 

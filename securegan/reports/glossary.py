@@ -208,10 +208,10 @@ def count_written(n: int | None) -> str:
 
 
 def short_count(n: float) -> str:
-    """A count for a tick label: 1,280 becomes 1.3k."""
+    """A count for a tick label, to three digits: 12,500 becomes 12.5k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(n) >= size:
-            return f"{n / size:.3g}{unit}" if n / size >= 100 else f"{n / size:.2g}{unit}"
+        if abs(n) >= 0.9995 * size:  # 999,600 has three digits as 1M
+            return f"{n / size:.0f}{unit}" if abs(n) >= 999.5 * size else f"{n / size:.3g}{unit}"
     return f"{n:.0f}"
 
 

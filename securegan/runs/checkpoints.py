@@ -107,7 +107,8 @@ def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
     """Path and entry of the ``last`` or ``best`` checkpoint, its checksum confirmed."""
     entry = read_index(folder).get(which)
     if entry is None:
-        raise UserError(f"{folder} holds no '{which}' checkpoint.")
+        hint = ": none had been chosen when the run stopped; continue it, or give --checkpoint last"
+        raise UserError(f"{folder} holds no '{which}' checkpoint{hint if which == 'best' else ''}.")
     path = folder / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")

@@ -198,6 +198,15 @@ def test_what_is_neither_folder_nor_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"no archive")
     with pytest.raises(ConfigError, match="neither a folder nor a zip file"):
         open_files(str(tmp_path / "a.tar"))
+    (tmp_path / "broken.ZIP").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(ConfigError, match=r"broken\.ZIP' is damaged or not a zip file"):
+        open_files(str(tmp_path / "broken.ZIP"))
+
+
+def test_a_missing_path_is_not_taken_for_any_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "opt").mkdir()
+    with pytest.raises(ConfigError, match=r"of images\.$"):
+        open_files(str(tmp_path / "nope"))
 
 
 def test_a_source_without_images_is_refused(tmp_path: Path) -> None:

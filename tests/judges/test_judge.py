@@ -1,11 +1,13 @@
 """What a judge is worth on digits, and what it must not do."""
 
+import math
+
 import pytest
 import torch
 
 from securegan.judges.judge import DamagedJudgeError, from_bytes, to_bytes
 from securegan.judges.network import JudgeNetwork
-from securegan.judges.training import measure_accuracy
+from securegan.judges.training import BATCH, EPOCHS, _fit, measure_accuracy, train_judge
 from securegan.metrics.floors import floors
 from securegan.metrics.moments import Moments
 from securegan.metrics.quality import InceptionScore, frechet_distance
@@ -91,3 +93,21 @@ def test_fid_and_is_see_blur_coming(judge, whole_digits):
     assert scores[0] > 8 and scores[-1] < scores[0]
     floor = floors(judge.extract(images)[0], 0)["fid"]
     assert 0 < floor < distances[-1]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("train", [2, 18, 21])
+def test_few_images_are_enough_to_train_on(digits, labelled, train):
+    assert 0 <= train_judge(digits(labelled, train)).accuracy <= 1
+
+
+def test_every_small_number_of_images_has_a_schedule_that_changes_the_weights():
+    """Of every number of steps that 2 to 60 images come to; five steps once divided by zero."""
+    images, labels = torch.randint(0, 255, (4, 1, 8, 8)).byte(), torch.arange(4) % 2
+    for steps in sorted({math.ceil(EPOCHS * n / BATCH) for n in range(2, 61)}):
+        network = JudgeNetwork(1, 8, 2)
+        before = [parameter.clone() for parameter in network.parameters()]
+        _fit(network.train(), images, labels, "labels", steps)
+        after = list(network.parameters())
+        assert all(parameter.isfinite().all() for parameter in after)
+        assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))

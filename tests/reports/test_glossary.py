@@ -40,10 +40,34 @@ def test_radius_as_grey_levels_only_where_it_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "text"), [(7, "7"), (1280, "1.3k"), (25600, "26k"), (128000, "128k"), (2_500_000, "2.5M")]
+    ("n", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1280, "1.28k"),
+        (10_720, "10.7k"),
+        (12_500, "12.5k"),
+        (17_500, "17.5k"),
+        (25_000, "25k"),
+        (128_000, "128k"),
+        (999_400, "999k"),
+        (999_600, "1M"),
+        (2_500_000, "2.5M"),
+        (3_000_000_000_000, "3000G"),
+    ],
 )
 def test_short_count(n: int, text: str) -> None:
     assert short_count(n) == text
+
+
+def test_a_tick_is_never_misstated_by_more_than_half_its_last_digit() -> None:
+    for n in range(0, 300_000, 37):
+        text = short_count(n)
+        digits = text.removesuffix("k")
+        unit = 1000 if text.endswith("k") else 1
+        last = unit * 10 ** -len(digits.partition(".")[2])
+        assert abs(float(digits) * unit - n) <= max(last, unit / 100) / 2 + 1e-6, (n, text)
 
 
 def test_surface_and_adaptivity_are_read_from_the_key() -> None:

@@ -82,6 +82,8 @@ def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
     entry = {"file": file.name, "epoch": 1, "sha256": sha256(file)}
     (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
     assert verified(tmp_path, "last")[0] == file
+    with pytest.raises(UserError, match=r"no 'best' checkpoint.*--checkpoint last"):
+        verified(tmp_path, "best")
     file.write_bytes(b"weighta")
     with pytest.raises(UserError, match="damaged"):
         verified(tmp_path, "last")
