@@ -176,11 +176,11 @@ class Experiment:
             "checks": [vars(check) for check in outcome.checks],
             "seconds": self.evaluation.seconds,
         }
-        self.folder.write_metrics()
         self.folder.write_arrays("arrays.npz", outcome.arrays)
         self.folder.write_arrays("examples.npz", outcome.examples)
         if outcome.flagged:
             self.folder.write_flagged(**outcome.flagged)
+        self.folder.write_metrics()  # last: a run that has it has the rest
 
     def _protocol(self, outcome: Outcome, instead: str | None) -> dict[str, Any]:
         """How everything was measured; ``instead`` says which checkpoint was taken where none could be chosen."""

@@ -1,8 +1,10 @@
 """The main job: ``python -m securegan.run model=gan attack=pgd``. Compose, build, fit, test, report."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
+from traceback import walk_tb
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +17,13 @@ from securegan.runs.quiet import quieten
 
 
 def job(config: DictConfig) -> None:
-    """One run in Hydra's run folder, or the run that ``ckpt`` names continued."""
+    """One run in Hydra's run folder, or the run that ``ckpt`` names continued, unless it has finished."""
+    from securegan.runs.folder import RunFolder
+
+    if config.ckpt and RunFolder.open(Path(config.ckpt)).has_finished():
+        report = Path(config.ckpt) / "report.html"
+        sys.stdout.write(f"{config.ckpt} has already finished, and nothing was done: its report is {report}.\n")
+        return
     from securegan.experiment import Experiment  # imports Lightning, and with it torchvision
 
     quieten()
@@ -39,7 +47,18 @@ def main() -> None:
     except UserError as error:
         _refuse(error)
     register()
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_guarded)()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets errors through, so that those of the run folder get here
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_guarded)()
+    except OSError as error:
+        if any(frame.f_code is _guarded.__code__ for frame, _ in walk_tb(error.__traceback__)):
+            raise  # of the job, whose folder Hydra had made
+        _refuse(
+            UserError(
+                f"the run folder {error.filename} cannot be made ({error.strerror}): choose another folder with "
+                "hydra.run.dir=..., or hydra.sweep.dir=... for a sweep."
+            )
+        )
 
 
 def _guarded(config: DictConfig) -> None:

@@ -12,8 +12,11 @@ from securegan.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then give it its name. Raises UserError on a full disk."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Let ``write`` fill a temporary file beside ``path``, then give it its name. Raises UserError where that fails."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error.strerror}): check the folder's permissions.") from error
     os.close(handle)
     temporary = Path(name)
     try:

@@ -52,8 +52,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """A new run's folder with its config, locked. Raises UserError where it holds a run or is in use."""
-        path.mkdir(parents=True, exist_ok=True)
+        """A new run's folder, locked. Raises UserError where it cannot be written, holds a run or is in use."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the run folder {path} cannot be made ({error.strerror}): choose another.") from error
         folder = cls(path)
         folder.lock()
         if (path / "checkpoints" / "index.json").exists():
@@ -125,6 +128,12 @@ class RunFolder:
         """Whether a checkpoint was completed here."""
         return (self.checkpoints / "index.json").is_file()
 
+    def has_finished(self) -> bool:
+        """Whether every epoch was trained, the test split measured and the report written."""
+        epochs = OmegaConf.select(self.config(), "trainer.max_epochs")
+        trained = bool(self.rows) and isinstance(epochs, int) and self.rows[-1]["epoch"] >= epochs
+        return trained and bool(self.results.get("test")) and (self.path / "report.html").is_file()
+
     def config(self) -> DictConfig:
         """The composed config that the run was started with."""
         file = self.path / "config.yaml"
@@ -139,12 +148,17 @@ class RunFolder:
         return config
 
     def lock(self) -> None:
-        """Held while a run writes here; raises UserError where another run holds it."""
+        """Held while a run writes here; raises UserError where another run holds it or nothing can be written."""
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not (self.path / ".lock").exists():  # a folder that takes no files, such as /proc
+                raise UserError(f"the run folder {self.path} cannot be written to: choose another.") from None
             raise UserError(f"{self.path} is in use by another process: wait for it to end.") from None
+        except OSError as error:
+            reason = error.strerror
+            raise UserError(f"the run folder {self.path} cannot be written to ({reason}): choose another.") from error
         self._lock = lock
 
     def release(self) -> None:

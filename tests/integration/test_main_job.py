@@ -108,10 +108,39 @@ def test_checkpoints_hold_plain_data_and_neither_judge_nor_inception(finished: P
         (["ckpt=/nowhere"], r"/nowhere"),
         (["attack=fgsm,pgd"], r"-m"),
         (["-m", "trainer.devices=2", "seed=1,2"], r"trainer\.devices"),
+        (["hydra.run.dir=/proc/x"], r"run folder /proc/x cannot be made"),
+        (["hydra.run.dir=/proc"], r"run folder /proc cannot be written to"),
+        (["hydra.run.dir=notes.txt"], r"run folder notes\.txt cannot be made"),
+        (["-m", "hydra.sweep.dir=/proc/x", "seed=1,2"], r"run folder /proc/x"),
     ],
 )
-def test_a_mistake_ends_with_one_sentence_and_code_2(command: Command, overrides: list[str], said: str) -> None:
+def test_a_mistake_ends_with_one_sentence_and_code_2(
+    command: Command, tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("in the way")
     done = command(*overrides, timeout=120)
     assert done.returncode == 2, done.stderr
     assert re.search(said, done.stderr) and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_failure_of_the_job_itself_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only what Hydra's making of the folder raises is put down to the folder."""
+    import securegan.run
+
+    def fail(config: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "lost")
+
+    monkeypatch.setattr(securegan.run, "job", fail)
+    monkeypatch.setattr("sys.argv", ["run", f"hydra.run.dir={tmp_path / 'run'}"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(FileNotFoundError, match="lost"):
+        securegan.run.main()
+
+
+def test_a_finished_run_is_not_measured_again(finished: Path, command: Command) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    done = command(f"ckpt={finished}", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "already finished" in done.stdout and f"{finished}/report.html" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before

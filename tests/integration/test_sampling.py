@@ -94,7 +94,7 @@ def test_a_grid_is_as_square_as_it_goes() -> None:
 )
 def test_the_command_line(finished: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
     given = [argument.format(run=finished) for argument in arguments]
-    command = [sys.executable, "-m", "securegan.cli", *given]
+    command = [sys.executable, "-m", "securegan", *given]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())

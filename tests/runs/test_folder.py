@@ -110,3 +110,34 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
         RunFolder.open(tmp_path).config()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"run folder .*file cannot be made"):
+        RunFolder.create(tmp_path / "file", OmegaConf.create({}))
+    with pytest.raises(UserError, match=r"run folder /proc cannot be written to"):
+        RunFolder.create(Path("/proc"), OmegaConf.create({}))
+    with pytest.raises(UserError, match=r"/proc/a\.json could not be written"):
+        write_atomically(Path("/proc/a.json"), lambda temporary: temporary.write_text(""))
+
+
+@pytest.mark.parametrize(
+    ("rows", "results", "report", "finished"),
+    [
+        ([1, 2], {"test": {"metrics": {}}}, True, True),
+        ([1], {"test": {"metrics": {}}}, True, False),  # the configuration was given more epochs
+        ([1, 2], {}, True, False),
+        ([1, 2], {"test": {"metrics": {}}}, False, False),
+        ([], {}, True, False),
+    ],
+)
+def test_finished_is_trained_tested_and_reported(
+    tmp_path: Path, rows: list[int], results: dict[str, object], report: bool, finished: bool
+) -> None:
+    (tmp_path / "config.yaml").write_text("trainer:\n  max_epochs: 2\n")
+    content = {"rows": [{"epoch": epoch, "metrics": {}} for epoch in rows], **results}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    if report:
+        (tmp_path / "report.html").touch()
+    assert RunFolder.open(tmp_path).has_finished() is finished
