@@ -54,6 +54,7 @@ class Experiment:
         self.module: GenerativeModule = build(config.model, spec, self.seed)
         self.attack: PGD | None = build(config.attack, spec.eps) if config.attack else None
         if self.attack is not None:
+            self.attack.check_radius()
             check_surfaces(self.attack.surfaces, self.module)
         self.detectors: list[Detector] = build_each(config.detector)
         for detector in self.detectors:

@@ -27,6 +27,7 @@ from securegan.metrics.ssim import fidelity, ssim
 from securegan.models.base import GenerativeModule
 
 PICTURES = 16  # of reconstructions in a report
+OF_REAL = ("recall", "coverage")  # shares of the real images; the other scores are of the outputs
 NO_REFERENCE = "their class has no image among the references"  # why a fidelity is not a number
 
 
@@ -82,7 +83,8 @@ class Quality:
                 outcome.metrics[f"quality/is_{key}"], outcome.n[f"quality/is_{key}"] = score.compute(), total
             shown = gather_rows(torch.cat(kept[key]), torch.cat(order))
             for name, value in _unstreamed(real.kept, shown).items():
-                outcome.metrics[f"quality/{name}_{key}"], outcome.n[f"quality/{name}_{key}"] = value, len(shown)
+                of = real.kept if name in OF_REAL else shown
+                outcome.metrics[f"quality/{name}_{key}"], outcome.n[f"quality/{name}_{key}"] = value, len(of)
             details.update({f"{name}_{key}": value for name, value in real.beside.items()})
             details.update({f"digest_{key}": extractor.digest, "n_real": real.moments.n, "n_real_kept": len(real.kept)})
             if key == "judge":

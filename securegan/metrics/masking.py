@@ -78,6 +78,23 @@ def reaches_all(success: Tensor, *, name: str, surface: str, share: float = 0.99
     return Check(name, surface, rate >= share - tolerance, f"{rate:.3f} of {n}, wanted {share:.2f}")
 
 
+def gains_little(base: Tensor, longer: Tensor, *, name: str, surface: str, most: float = 0.05) -> Check:
+    """Twice the steps may not win many more examples: else the attack had not converged and its figure flatters.
+
+    Args:
+        base: ``(N,)`` bool, success of the attack.
+        longer: ``(N,)`` bool, success of the longer one on the same examples.
+        name: the check's name.
+        surface: the surface attacked.
+        most: share of the examples that may be won.
+    """
+    n = len(base)
+    if n == 0:
+        return _unjudged(name, surface)
+    gain = int((longer & ~base).sum()) / n
+    return Check(name, surface, gain <= most, f"gain {gain:.3f}, n = {n}")
+
+
 def _unjudged(name: str, surface: str) -> Check:
     """Without examples nothing is shown: the check has neither passed nor failed."""
     return Check(name, surface, None, "no example whose clean decision is right, so nothing could be judged")

@@ -111,9 +111,9 @@ _DETECTION = {
     ),
     "positive_share": Entry("Share of attacks", "Attacked images among those that detection was measured on.", "rate"),
     "accuracy": Entry("Detection accuracy", "Clean and attacked images told apart at the threshold.", "rate"),
-    "precision": Entry("Precision", "Of the flagged images, the share that was attacked.", "rate"),
-    "recall": Entry("Recall", "Of the successful attacks, the share flagged at the threshold.", "rate"),
-    "f1": Entry("F1", "Harmonic mean of precision and recall."),
+    "precision": Entry("Flags that are right", "Of the flagged images, the share that was attacked.", "rate"),
+    "recall": Entry("Attacks flagged", "Of the successful attacks, the share flagged at the threshold.", "rate"),
+    "f1": Entry("F1", "Harmonic mean of the attacks flagged and the flags that are right."),
     "false_positive_rate": Entry("False alarms", "Clean real images that are flagged at the threshold.", "rate"),
     "tpr_random_noise": Entry(
         "Random noise flagged",

@@ -122,6 +122,15 @@ def floor(results: RunResults, key: str = "quality/fid_judge") -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def floor_of_fewer(results: RunResults, key: str) -> bool:
+    """Whether the floor is of fewer images on either side than the figure, and of one that falls with their number."""
+    quality = results.part("quality")
+    kept, scored = quality.get("n_real_kept"), results.headline.n.get(key) or quality.get("n_fake")
+    if not (isinstance(kept, int) and isinstance(scored, int)):
+        return False
+    return key.startswith("quality/fid_") and kept // 2 < scored
+
+
 def halves(results: RunResults) -> str:
     """Between what the floors were taken, in words."""
     kept = results.part("quality").get("n_real_kept")

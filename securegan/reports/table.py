@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from securegan.reports.glossary import DASH, count_written, describe, interval_written, written
-from securegan.reports.protocol import attack_sentence, floor, halves, threat_of
+from securegan.reports.protocol import attack_sentence, floor, floor_of_fewer, halves, threat_of
 from securegan.reports.results import RunResults
 
 _CORE = {
@@ -114,7 +114,13 @@ def _percent(share: float) -> float:
 def _meaning(results: RunResults, key: str, meaning: str) -> str:
     lowest = floor(results, key)
     if lowest is not None:
-        return f"{meaning} Between {halves(results)}, it is {written(lowest, describe(key).kind)}."
+        said = f"{meaning} Between {halves(results)}, it is {written(lowest, describe(key).kind)}"
+        if not floor_of_fewer(results, key):
+            return f"{said}."
+        return (
+            f"{said}; FID falls with the number of images, so between as many real ones as are scored here it would be "
+            "lower, and a score under it is not better than real."
+        )
     real = results.part("quality").get(f"real_{key.partition('/')[2]}")
     return meaning if not isinstance(real, float) else f"{meaning} Of real images it is {written(real)}."
 

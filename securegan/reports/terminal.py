@@ -42,12 +42,12 @@ def _table(results: RunResults, width: int) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for position, group in enumerate(main_table(results)):
-        if position:
-            table.add_section()
+    for group in main_table(results):
         for line in group.lines:
-            label = describe(line.key).full_label
-            table.add_row(label, Text(line.value, style=_style(line)), line.interval, line.n)
+            if line.key in figures.metrics:  # what was not measured is among the cautions
+                label = describe(line.key).full_label
+                table.add_row(label, Text(line.value, style=_style(line)), line.interval, line.n)
+        table.add_section()
     return table
 
 

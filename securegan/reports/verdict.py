@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securegan.reports.glossary import count_written, describe, written
-from securegan.reports.protocol import floor, halves
+from securegan.reports.protocol import floor, floor_of_fewer, halves, threat_of
 from securegan.reports.results import RunResults
 from securegan.runs.checkpoints import WEAK
 
@@ -65,7 +65,7 @@ def _robustness(results: RunResults) -> list[str]:
     figures, lost = results.headline, []
     for surface in results.surfaces:
         key = f"robustness/attack_success_{surface}"
-        if figures.value(key) is not None:
+        if figures.value(key) is not None and not _untouched(results, surface):
             n = figures.n.get(key)
             what = _RIGHT.get(surface, f"right decisions on {surface}")
             if surface == "latent" and results.part("data").get("num_classes") == 0:
@@ -75,6 +75,11 @@ def _robustness(results: RunResults) -> list[str]:
         return []
     name = results.part("attack").get("name")
     return [f"{str(name).upper() if name else 'the attack'} overturns {_listed(lost)}"]
+
+
+def _untouched(results: RunResults, surface: str) -> bool:
+    """Whether the attack had no room on a surface."""
+    return threat_of(results, surface).get("eps") == 0
 
 
 def _listed(words: list[str]) -> str:
@@ -131,15 +136,22 @@ def _collapse(results: RunResults) -> list[str]:
         value = results.headline.value(key)
         if value is not None and value < COLLAPSED:
             return [
-                f"The generator repeats itself: its outputs{where} differ {written(value)} times as much as real "
-                f"images{where} do, so its quality and its robustness in latent space say little."
+                f"The generator repeats itself: its outputs{where} differ {_times(value)} as much as real "
+                f"images{where} do. Fidelity, precision and density do not count then, because one good image given again and again "
+                "has the best of them; its robustness in latent space says little either."
             ]
     return []
 
 
+def _times(share: float) -> str:
+    return "less than a hundredth" if share < 0.01 else f"{written(share)} times"
+
+
 def _cautions(results: RunResults) -> list[str]:
     figures = results.headline
-    attacked = any(figures.value(f"robustness/attack_success_{surface}") is not None for surface in results.surfaces)
+    measured = [s for s in results.surfaces if figures.value(f"robustness/attack_success_{s}") is not None]
+    untouched = [surface for surface in measured if _untouched(results, surface)]
+    attacked = len(measured) > len(untouched)
     detected = any(key.startswith("detection/") for key in figures.metrics)
     cautions = []
     if results.test is None:
@@ -147,9 +159,13 @@ def _cautions(results: RunResults) -> list[str]:
             f"These are figures of the {figures.split} split, by which checkpoints are chosen; the test split has not "
             "been measured."
         )
-    if not attacked:
+    if untouched:
+        cautions.append(
+            f"Nothing was attacked on {_listed(untouched)}: the radius is 0, so the attack success there says nothing."
+        )
+    if not measured:
         cautions.append("No attack was measured, so nothing is claimed about robustness.")
-    elif not results.checks:
+    elif attacked and not results.checks:
         cautions.append(
             "No gradient-masking checks were recorded, so a low attack success may only mean a weak attack."
         )
@@ -218,6 +234,14 @@ def _comparisons(results: RunResults) -> list[str]:
             cautions.append(
                 f"On {surface}, random noise alone succeeds on {written(random, 'rate')}: the decision is unstable, "
                 "not merely attackable."
+            )
+    for key in ("quality/fid_inception", "quality/fid_judge"):
+        score, lowest = figures.value(key), floor(results, key)
+        if score is not None and lowest is not None and score < lowest and floor_of_fewer(results, key):
+            cautions.append(
+                f"{describe(key).full_label} lies under that between {halves(results)}. FID falls with the number of "
+                "images, and the halves have fewer than were scored: the outputs are not nearer to real images than "
+                "real ones are."
             )
     read = figures.value("quality/class_accuracy_judge")
     if read is not None and read < LOW_ACCURACY:

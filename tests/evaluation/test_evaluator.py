@@ -9,6 +9,7 @@ from securegan.attacks.evasion.pgd import PGD
 from securegan.data.digits import Digits
 from securegan.detectors.mahalanobis.callback import Mahalanobis
 from securegan.errors import ConfigError
+from securegan.evaluation.checks import MaskingChecks
 from securegan.evaluation.detection import adversarial_figures
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
@@ -153,3 +154,28 @@ def test_a_path_between_codes_stays_at_the_priors_distance() -> None:
     assert (steps.amax(1) < 1.5 * steps.amin(1)).all()  # even, but for the lengths of the ends
     same = great_circle(first, first, 3)
     torch.testing.assert_close(same, first[:, None].expand_as(same), rtol=1e-3, atol=1e-3)
+
+
+def test_recall_and_coverage_are_of_real_images_and_the_rest_of_outputs(gan: GAN, data: Digits, judge: Judge) -> None:
+    protocol = Protocol(generated=24, fidelity_references=16, fidelity_epoch_images=8, epoch_attack_images=0)
+    n = Evaluator(data, judge, [], None, protocol, seed=0).measure(gan, "validate", [], final=False).n
+    real = data.split_size("validate")
+    assert real != 24
+    assert n["quality/recall_judge"] == n["quality/coverage_judge"] == real
+    assert n["quality/precision_judge"] == n["quality/density_judge"] == n["quality/kid_judge"] == 24
+
+
+def test_without_a_radius_no_check_of_gradient_masking_passes(gan: GAN, data: Digits, judge: Judge) -> None:
+    for attack, name in ((PGD(0.0), "authenticity"), (PGD(0.1, latent_eps=0), "latent")):
+        surface = build_surfaces((name,), gan, data, judge)[name]  # type: ignore[index, arg-type]
+        chunks = list(inputs_of(surface, gan, data, "validate", 4))
+        checks = MaskingChecks(surface, chunks, attack, seed=0).run(judge)
+        assert checks and all(check.passed is None for check in checks)
+        assert "radius is 0" in checks[0].detail
+
+
+def test_a_radius_beyond_every_image_is_refused() -> None:
+    PGD(1.0).check_radius()
+    PGD(0.1, norm="l2", eps=8).check_radius()
+    with pytest.raises(ConfigError, match=r"attack\.eps=8 is not allowed.*8/255"):
+        PGD(0.1, eps=8).check_radius()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from securegan.metrics.masking import Check, never_weaker, not_weaker, reaches_all
+from securegan.metrics.masking import Check, gains_little, never_weaker, not_weaker, reaches_all
 
 
 def mask(wins: int, n: int = 100, start: int = 0) -> torch.Tensor:
@@ -54,7 +54,19 @@ def test_unbounded_attack_must_reach_all():
 
 def test_nothing_shown_is_nothing_passed():
     nothing = torch.zeros(0, dtype=torch.bool)
-    for check in (judged(nothing, nothing), reaches_all(nothing, name="unbounded", surface="label")):
+    for check in (
+        judged(nothing, nothing),
+        reaches_all(nothing, name="unbounded", surface="label"),
+        gains_little(nothing, nothing, name="plateau", surface="label"),
+    ):
         assert check.passed is None and "nothing could be judged" in check.detail
     with pytest.raises(ValueError, match="two masks"):
         judged(mask(3), mask(3, n=50))
+
+
+def test_twice_the_steps_may_gain_five_points():
+    def gained(wins: int) -> Check:
+        return gains_little(mask(40), mask(40 + wins), name="plateau", surface="label")
+
+    assert gained(5).passed and not gained(6).passed
+    assert gains_little(mask(40), mask(0), name="plateau", surface="label").passed  # losing is another check's matter

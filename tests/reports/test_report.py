@@ -196,6 +196,40 @@ def test_a_generator_that_repeats_itself_is_an_alarm(
     content["test"]["metrics"][f"quality/{key}"] = 0.2
     page = page_without_figures(write_run(full_run, content))
     assert "The generator repeats itself" in page.text and words in page.text
+    assert "0.200 times as much" in page.text and "Fidelity, precision and density do not count" in page.text
+    content["test"]["metrics"][f"quality/{key}"] = 9.8e-4
+    page = page_without_figures(write_run(full_run, content))
+    assert "less than a hundredth as much" in page.text
+
+
+def test_a_radius_of_zero_is_no_attack(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
+    said = "Nothing was attacked on label and authenticity"
+    assert said not in page_without_figures(full_run).text
+    threats = content["protocol"]["attack"]["threat_models"]
+    for surface in ("label", "authenticity"):
+        threats[surface]["eps"] = 0.0
+        content["test"]["metrics"][f"robustness/attack_success_{surface}"] = 0.0
+    content["checks"][0] |= {"passed": None}
+    page = page_without_figures(write_run(full_run, content))
+    assert said in page.text and "None of 1 could be judged." in page.text
+    verdict = judge_run(RunResults.load(full_run))
+    assert verdict.level == "caution" and "correct class labels" not in verdict.sentence
+    assert "64.2" in verdict.sentence  # the latent attack had a radius of its own
+
+
+def test_a_score_under_a_floor_of_fewer_images_is_not_better_than_real(
+    full_run: Path, content: dict[str, Any], write_run: WriteRun
+) -> None:
+    content["protocol"]["quality"] |= {"n_real_kept": 360}
+    falls = "FID falls with the number of images"
+    caution = "lies under that between two halves of the real images, 180 each"
+    page = page_without_figures(write_run(full_run, content))
+    assert falls in page.text and caution not in page.text  # 12.3, and the floor is 1.21
+    content["test"]["metrics"]["quality/fid_judge"] = 1.1
+    page = page_without_figures(write_run(full_run, content))
+    assert caution in page.text and "not nearer to real images than real ones" in page.text
+    content["test"]["n"]["quality/fid_judge"] = 100  # the floor is of more images: under it is under it
+    assert falls not in page_without_figures(write_run(full_run, content)).text
 
 
 def test_detector_that_flags_noise_is_called_out(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:
@@ -235,6 +269,24 @@ def test_terminal_table_fits(full_run: Path, width: int) -> None:
     assert all(len(line) <= width for line in lines[:-1])
     assert lines[-1].endswith("report.html") and "…" not in out.getvalue()
     assert any("Attack success: label" in line and "64.2" in line and "59.1 to 69.0" in line for line in lines)
+
+
+def test_the_terminal_table_tells_its_rows_apart_and_has_none_for_what_was_not_measured(
+    full_run: Path, quiet_run: Path, content: dict[str, Any], write_run: WriteRun
+) -> None:
+    content["test"]["metrics"]["quality/recall_judge"] = 0.7
+    shown = [printed(write_run(full_run, content)), printed(quiet_run)]
+    labels = [line[1:45].strip() for line in shown[0].splitlines()]
+    assert [label for label in labels if "Recall" in label] == ["Recall (judge)"]
+    assert "Attacks flagged" in shown[0]
+    assert "Attack success" not in shown[1] and "AUROC" not in shown[1] and "FID" in shown[1]
+    assert "No attack was measured" in shown[1]
+
+
+def printed(folder: Path) -> str:
+    out = io.StringIO()
+    print_summary(RunResults.load(folder), folder / "report.html", Console(file=out, width=100))
+    return out.getvalue()
 
 
 def test_metrics_json_is_left_alone(full_run: Path) -> None:

@@ -59,6 +59,17 @@ class PGD(Attack):
         self.objectives, self.surfaces = tuple(objectives), None if surfaces is None else tuple(surfaces)
         self.random_start, self.restarts, self.early_drop = random_start, restarts if random_start else 1, early_drop
 
+    def check_radius(self) -> None:
+        """Raises ConfigError where ``eps`` is more than any two images can differ by; no attack needs it.
+
+        Not the constructor's: the checks of gradient masking double the radius.
+        """
+        if self.norm == "linf" and self.eps > 1:
+            raise ConfigError(
+                f"attack.eps={self.eps:g} is not allowed: images lie in [0, 1], so that a radius of 1 holds them all; "
+                "grey levels are written as attack.eps=8/255."
+            )
+
     def threat(self, surface: Surface) -> ThreatModel:
         return ThreatModel(self.norm, self._eps(surface), surface.space.name)
 
