@@ -28,7 +28,7 @@ from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.detection import check_calibration
 from securegan.models.base import GenerativeModule
 from securegan.reports.csv_logger import CSVLogger
-from securegan.reports.progress import Progress
+from securegan.reports.progress import progress
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
 from securegan.reports.wandb_logger import WandbLogger
@@ -113,7 +113,7 @@ class Experiment:
 
     def _build_trainer(self) -> pl.Trainer:
         callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
-        callbacks.append(Progress())
+        callbacks.append(progress(lambda: self.folder.rows))
         callbacks.append(
             Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest, self._flush)
         )

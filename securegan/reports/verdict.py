@@ -137,8 +137,8 @@ def _collapse(results: RunResults) -> list[str]:
         if value is not None and value < COLLAPSED:
             return [
                 f"The generator repeats itself: its outputs{where} differ {_times(value)} as much as real "
-                f"images{where} do. Fidelity, precision and density do not count then, because one good image given again and again "
-                "has the best of them; its robustness in latent space says little either."
+                f"images{where} do. Fidelity, precision and density do not count then, because one good image "
+                "given again and again has the best of them; its robustness in latent space says little either."
             ]
     return []
 
