@@ -53,9 +53,10 @@ def main() -> None:
     except OSError as error:
         if any(frame.f_code is _guarded.__code__ for frame, _ in walk_tb(error.__traceback__)):
             raise  # of the job, whose folder Hydra had made
+        folder = os.path.abspath(error.filename or ".")
         _refuse(
             UserError(
-                f"the run folder {error.filename} cannot be made ({error.strerror}): choose another folder with "
+                f"the run folder {folder} cannot be made ({error.strerror}): choose another folder with "
                 "hydra.run.dir=..., or hydra.sweep.dir=... for a sweep."
             )
         )

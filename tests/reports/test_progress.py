@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from securegan.reports import progress as module
