@@ -155,6 +155,9 @@ def describe(key: str) -> Entry:
         known_as = (extractor.replace("_", " "), f"features of {extractor.replace('_', ' ')}")
         entry, (short, features) = _SCORES[stem], _EXTRACTORS.get(extractor, known_as)
         return Entry(f"{entry.label} ({short})", entry.meaning.format(features), entry.kind)
+    if part == "train" and name.startswith("loss_") and name not in _TRAIN:
+        player, _, term = name.removeprefix("loss_").partition("_")
+        return Entry(f"{player.capitalize()} loss, {term.replace('_', ' ')}", "A term of it, mean over the epoch.")
     known = _PARTS.get(part, {}).get(name)
     return known or Entry(name.replace("_", " ") or key, "")
 

@@ -21,6 +21,7 @@ from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import sha256
 from securegan.runs.export import Format, export_generator, load_generator
 from securegan.runs.folder import RunFolder
+from securegan.runs.sampling import load_module
 
 NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
 QUALITY = {"quality/fid_judge": 3.25, "quality/class_accuracy_judge": 0.5}
@@ -34,11 +35,12 @@ TEST = {
 PROTOCOL = {"data": {"splits": {"train": 1234, "test": 56}}, "quality": {"digest_judge": "ab" * 32, "n_real": 56}}
 
 
-def a_run(path: Path, classes: int) -> Path:
+def a_run(path: Path, classes: int, model: str = "gan") -> Path:
     """A run folder of an untrained model whose averaged weights and batch norms differ from the raw ones."""
     names = tuple(f"kind {i}" for i in range(classes))
     spec = DataSpec("pictures", 3, 32, classes, names, 8 / 255, "cd" * 16)
-    (config,) = compose_checked([*NARROW, "model.latent_dim=6", "detector=none", "logger=none"])
+    widths = NARROW if model != "vae" else [f"model.{part}_width=4" for part in ("encoder", "decoder")]
+    (config,) = compose_checked([f"model={model}", *widths, "model.latent_dim=6", "detector=none", "logger=none"])
     folder = RunFolder.create(path, config)
     folder.write_spec(spec)
     module: GenerativeModule = build(config.model, spec, 0)
@@ -199,3 +201,19 @@ def test_damage_is_noticed_and_only_generative_models_are_built(runs: dict[str, 
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, out / "generator.safetensors")
     with pytest.raises(UserError, match="checksum differs"):
         load_generator(out)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torchscript"])
+@pytest.mark.parametrize(("model", "classes"), [("vae", 3), ("vae", 0), ("hybrid", 3)])
+def test_models_that_reconstruct_are_exported_with_what_their_samples_come_from(
+    tmp_path: Path, model: str, classes: int, form: Format
+) -> None:
+    run = a_run(tmp_path / "run", classes, model)
+    export_generator(run, tmp_path / "out", form)  # compares images itself
+    module = load_module(run)
+    z, y = module.latents(5, "test")
+    given = (z,) if y is None else (z, y)
+    path = tmp_path / "out" / export.FILES[form]
+    loaded = load_generator(tmp_path / "out") if form == "safetensors" else torch.jit.load(path)
+    assert torch.allclose(loaded(*given), module.generate(z, y), atol=1e-5)
+    assert not torch.allclose(loaded(*given), module.generate_raw(z, y), atol=1e-5)

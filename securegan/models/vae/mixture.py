@@ -38,7 +38,7 @@ class LatentMixture(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Codes ``(N, d)`` for standard normal ``z (N, d + 1)`` and, for labelled data, classes ``(N,)``."""
-        k = torch.zeros(len(z), dtype=torch.int64, device=z.device) if labels is None else labels
+        k = torch.zeros_like(z[:, 0], dtype=torch.int64) if labels is None else labels
         uniform = torch.special.ndtr(z[:, :1].detach())
         component = (uniform > self.cumulative[k]).sum(1).clamp_max(self.components - 1)
         return self.means[k, component] + (self.factors[k, component] @ z[:, 1:, None]).squeeze(2)
