@@ -98,3 +98,23 @@ def test_a_folder_in_use_is_refused(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, folder)
     with Experiment.resume(folder), pytest.raises(UserError, match="in use"):
         Experiment.resume(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "networks"), [("vae", ("encoder", "decoder")), ("hybrid", ("encoder", "generator", "discriminator"))]
+)
+def test_models_that_reconstruct_are_continued_exactly_too(
+    model: str,
+    networks: tuple[str, ...],
+    tmp_path: Path,
+    small_settings: list[str],
+    run_in_process: Callable[..., Experiment],
+    kill_and_continue: Callable[[Path, list[str]], None],
+    same_run: Callable[[Path, Path], None],
+) -> None:
+    plain = [setting for setting in small_settings if not setting.startswith(("attack.", "model."))]
+    widths = [f"model.{network}_width=8" for network in networks]
+    settings = [*plain, f"model={model}", *widths, "attack=none", "trainer.max_epochs=2"]
+    run_in_process(tmp_path / "whole", *settings)
+    kill_and_continue(tmp_path / "killed", settings)
+    same_run(tmp_path / "whole", tmp_path / "killed")
