@@ -202,8 +202,8 @@ class GAN(GenerativeModule):
         groups = [{"params": others, "lr": lr_discriminator}]
         if own:
             groups.append({"params": own, "lr": lr_class})
-        generator = Adam(self.generator.parameters(), lr=lr_generator, betas=self.betas)
-        return [Adam(groups, lr=lr_discriminator, betas=self.betas), generator]
+        generator = Adam(self.generator.parameters(), lr=lr_generator, betas=self.betas, fused=True)
+        return [Adam(groups, lr=lr_discriminator, betas=self.betas, fused=True), generator]
 
     def on_train_epoch_start(self) -> None:
         """The class head's rate falls along a half cosine: at a constant one its robustness does not settle."""

@@ -141,7 +141,7 @@ class VAE(GenerativeModule):
 
     def configure_optimizers(self) -> Optimizer:
         trained = [*self.autoencoder.parameters(), *self.distortion.parameters()]
-        return Adam(trained, lr=self.lr, betas=self.betas)
+        return Adam(trained, lr=self.lr, betas=self.betas, fused=True)
 
     def settle(self, data: ImageDataModule) -> None:
         """And fit the mixture to the codes of train images, once after every epoch."""
