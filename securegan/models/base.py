@@ -130,19 +130,21 @@ class GenerativeModule(pl.LightningModule):
                 total = total + term
         return total
 
-    def passing(self, player: str, images: Tensor, labels: Tensor | None) -> Tensor:
-        """``(N,)`` mask of the images that every ``gate`` of ``player`` lets pass; one at least, which an update needs.
+    def passing(self, player: str, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The images that every ``gate`` of ``player`` lets pass, and their labels; one at least, as an update needs.
 
         The share withheld is logged by every rank at every step: the epoch's mean is reduced over ranks.
         """
         keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        for gate in self.ports[player].gate:
-            keep &= gate(images, labels)
-        if self.ports[player].gate:
-            self.log_dict_step({f"train/gated_share_{player}": (~keep).float().mean()})
+        gates = self.ports[player].gate
+        if not gates:
+            return images, labels  # selecting all would cost a copy forwards and a scatter backwards
+        for gate in gates:
+            keep &= gate(images.detach(), labels)
+        self.log_dict_step({f"train/gated_share_{player}": (~keep).float().mean()})
         if not keep.any():
             keep[0] = True
-        return keep
+        return images[keep], None if labels is None else labels[keep]
 
     def count(self, images: int) -> None:
         """Add ``images`` (of all ranks) to the images seen."""

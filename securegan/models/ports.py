@@ -44,8 +44,9 @@ class StepContext:
 
     @property
     def images(self) -> Tensor:
-        """All inputs of the update, concatenated."""
-        return torch.cat([part.images for part in self.inputs])
+        """All inputs of the update, concatenated; those of one origin as they are."""
+        first, *others = (part.images for part in self.inputs)
+        return torch.cat([first, *others]) if others else first
 
     def shares(self) -> Tensor:
         """``(N,)`` weights of the images in an autoencoder's loss: those of their origins, 1 in all."""

@@ -217,15 +217,13 @@ class GAN(GenerativeModule):
         first, second = cast(list[Optimizer], self.optimizers())
         batch = self.augmented(batch)
         images, labels = batch.images, batch.labels if self.spec.num_classes else None
-        keep = self.passing("discriminator", images, labels)
+        real = Inputs(*self.passing("discriminator", images, labels), real=True)
         z, y = self.latents(len(images), "train", self.seen, self.global_rank)
         context = self.context("generator", [])
         with self.around(context):  # the generator's forward serves both updates
-            real = Inputs(images[keep], None if labels is None else labels[keep], real=True)
             fakes = self._outputs(z, y, real)
             losses = {"train/loss_discriminator": self._discriminator_step(first, real, fakes.detach(), y)}
-            passed = self.passing("generator", fakes.detach(), y)
-            context.inputs = [Inputs(fakes[passed], None if y is None else y[passed], real=True)]
+            context.inputs = [Inputs(*self.passing("generator", fakes, y), real=True)]
             losses["train/loss_generator"] = self._generator_step(second, context, real)
         n = len(images) * self.trainer.world_size
         self.count(n)

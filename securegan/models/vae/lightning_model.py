@@ -154,8 +154,7 @@ class VAE(GenerativeModule):
         optimizer = cast(Optimizer, self.optimizers())
         batch = self.augmented(batch)
         labels = batch.labels if self.spec.num_classes else None
-        keep = self.passing("autoencoder", batch.images, labels)
-        real = Inputs(batch.images[keep], None if labels is None else labels[keep], real=True)
+        real = Inputs(*self.passing("autoencoder", batch.images, labels), real=True)
         context = self.context("autoencoder", [real])
         for hook in self.ports["autoencoder"].batch:
             hook(context)
