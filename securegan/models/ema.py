@@ -31,11 +31,11 @@ class GeneratorEMA(nn.Module):
         """Move after an update that saw ``images`` images, ``images_seen`` in all."""
         half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * images_seen)
         decay = 0.5 ** (images / max(half_life, 1e-8))
-        averaged: list[Tensor] = list(self.averaged.parameters())
-        live = [parameter.detach() for parameter in generator.parameters()]
-        torch._foreach_lerp_(averaged, live, 1.0 - decay)
-        for target, source in zip(self.averaged.buffers(), generator.buffers(), strict=True):
-            if target.is_floating_point():
-                target.lerp_(source, 1.0 - decay)
-            else:
+        averaged: list[Tensor] = [*self.averaged.parameters(), *self.averaged.buffers()]
+        live: list[Tensor] = [*generator.parameters(), *generator.buffers()]
+        pairs = list(zip(averaged, live, strict=True))
+        blended = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([target for target, _ in blended], [source for _, source in blended], 1.0 - decay)
+        for target, source in pairs:
+            if not target.is_floating_point():
                 target.copy_(source)
