@@ -13,6 +13,8 @@ from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
 from securegan.reports.glossary import SPACE, written
 from securegan.reports.results import ATTACK_SUCCESS
 
+REFRESHES = 4  # a second: each draws the bar anew in the training's process, and Lightning's default is 100
+
 
 def progress(rows: Callable[[], Sequence[dict[str, Any]]]) -> ProgressBar:
     """The bar where somebody watches, else the lines; ``rows`` gives those evaluated so far."""
@@ -40,6 +42,9 @@ class Progress(RichProgressBar):
     """Lightning's rich bar, with ``all epochs left`` beside the epoch's own time, and epochs counted from 1."""
 
     _pace: Pace | None = None
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=REFRESHES)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
