@@ -38,6 +38,7 @@ class GenerativeModule(pl.LightningModule):
     real_player: str  # the player whose updates see real images
     images_seen: Tensor
     automatic_optimization: bool
+    memory_format: torch.memory_format = torch.contiguous_format  # of the networks
 
     def __init__(self, spec: DataSpec, *, latent_dim: int, seed: int) -> None:
         super().__init__()
@@ -135,10 +136,10 @@ class GenerativeModule(pl.LightningModule):
 
         The share withheld is logged by every rank at every step: the epoch's mean is reduced over ranks.
         """
-        keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
         gates = self.ports[player].gate
         if not gates:
             return images, labels  # selecting all would cost a copy forwards and a scatter backwards
+        keep = torch.ones(len(images), dtype=torch.bool, device=images.device)
         for gate in gates:
             keep &= gate(images.detach(), labels)
         self.log_dict_step({f"train/gated_share_{player}": (~keep).float().mean()})
@@ -186,8 +187,9 @@ class GenerativeModule(pl.LightningModule):
         self.trainer.datamodule.set_epoch(self.trainer.current_epoch)  # type: ignore[attr-defined]
 
     def augmented(self, batch: Batch) -> Batch:
-        """The batch as the data's augmentation leaves it."""
-        return self.trainer.datamodule.augment(batch, self.seen, self.global_rank)  # type: ignore[attr-defined]
+        """The batch as the data's augmentation leaves it, laid out once for all that reads it."""
+        found = self.trainer.datamodule.augment(batch, self.seen, self.global_rank)  # type: ignore[attr-defined]
+        return found._replace(images=found.images.contiguous(memory_format=self.memory_format))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.step_figures = {}

@@ -158,6 +158,6 @@ class Hybrid(GAN):
 
 
 def _unexplained(found: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean squared error over the variance of ``wanted (N, ...)``."""
-    error = (weights * (found - wanted).square().flatten(1).mean(1)).sum()
+    """The weighted mean squared error over the variance of ``wanted (N, C, H, W)``."""
+    error = (weights * (found - wanted).square().mean((1, 2, 3))).sum()
     return error / wanted.var().clamp_min(1e-8)
