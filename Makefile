@@ -18,7 +18,7 @@ run: $(INSTALLED) ## set everything up and train, attack and report: make run AR
 	$(BIN)/python -m securegan.run $(FLAGS) $(if $(filter ckpt=%,$(ARGS)),,model=gan attack=pgd) $(SETTINGS)
 
 test: $(INSTALLED) ## run the tests: make test ARGS="-m slow"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

@@ -10,6 +10,10 @@ import torch
 
 DATA = os.environ.get("SECUREGAN_DATA")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several side by side: they and their processes take a core each
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {}
