@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.paths import with_absolute_paths
 from securegan.configuration.validate import validate
@@ -21,6 +22,7 @@ from securegan.detectors.base import Detector
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.extractors import build_extractors
+from securegan.evaluation.lighter import at_epochs
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.surfaces import check_surfaces
@@ -52,10 +54,11 @@ class Experiment:
         self.data.train_dataloader()  # refuses a batch that does not fit before anything is trained
         spec = self.data.spec
         self.module: GenerativeModule = build(config.model, spec, self.seed)
-        self.attack: PGD | None = build(config.attack, spec.eps) if config.attack else None
+        radii = Radii.of(spec.eps, spec.channels * spec.size**2)
+        self.attack: EvasionAttack | None = build(config.attack, radii) if config.attack else None
         if self.attack is not None:
             self.attack.check_radius()
-            check_surfaces(self.attack.surfaces, self.module)
+            check_surfaces(self.attack, self.module)
         self.detectors: list[Detector] = build_each(config.detector)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
@@ -227,16 +230,11 @@ class Experiment:
         }
         if self.attack is not None:
             protocol["surfaces"] = outcome.protocol.get("surfaces", {})
+            lighter = at_epochs(self.attack, self.protocol)
             protocol["attack"] = {
                 "name": self.attack.name,
-                "norm": self.attack.norm,
-                "eps": self.attack.eps,
-                "latent_eps": self.attack.latent_eps,
-                "steps": self.attack.steps,
-                "restarts": self.attack.restarts,
-                "objectives": list(self.attack.objectives),
-                "epoch_steps": min(self.attack.steps, self.protocol.epoch_steps),
-                "epoch_restarts": min(self.attack.restarts, self.protocol.epoch_restarts),
+                **self.attack.settings(),
+                "epochs": {"name": lighter.name, **lighter.settings()},
                 "threat_models": outcome.protocol.get("threat_models", {}),
             }
         return protocol

@@ -1,4 +1,4 @@
-"""The attack interface and the gradient-ascent engine that pixels and latents share.
+"""What the attacks share: their interface, the search for the best of each example, and gradient ascent.
 
 Weights are frozen and only the input's gradient is asked for; examples that are fooled are searched no longer
 (``early_drop``), which is sound because success is judged per example and the fooled input itself is kept.
@@ -7,14 +7,15 @@ Weights are frozen and only the input's gradient is asked for; examples that are
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import Ball, per_example, steepest
-from securegan.attacks.surfaces import Objective, Surface
-from securegan.attacks.threat import AttackResult, Norm, ThreatModel
+from securegan.attacks.surfaces import Assessment, Objective, Surface
+from securegan.attacks.threat import AnyNorm, AttackResult, Norm, ThreatModel
 from securegan.randomness import generator
 
 
@@ -36,6 +37,7 @@ class Attack(ABC):
         *,
         purpose: Sequence[int | str] = ("attack",),
         keys: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> AttackResult:
         """Attack every input whose clean decision is right.
 
@@ -46,6 +48,7 @@ class Attack(ABC):
             purpose: what the random starts are drawn for; the same purpose gives the same starts.
             keys: ``(N,)`` int64 identities of the inputs; with them an example's start depends on its key alone, not on
                 its neighbours or the batch size.
+            start: ``(N, ...)`` where the search may start, such as the end of one within a smaller radius.
         """
 
 
@@ -57,6 +60,14 @@ class Search:
     margin: Tensor  # (N,) of the best
     fooled: Tensor  # (N,) bool
     queries: Tensor  # (N,) int64
+    nearest: Tensor  # (N,) distance of the nearest success, of attacks that look for it; inf before
+
+    @classmethod
+    def begin(cls, inputs: Tensor, clean: Assessment) -> Self:
+        """Nothing found but the inputs themselves, which were looked at once."""
+        queries = torch.ones(len(inputs), dtype=torch.int64, device=inputs.device)
+        nearest = torch.full((len(inputs),), torch.inf, device=inputs.device)
+        return cls(inputs.clone(), clean.margin.clone(), ~clean.right, queries, nearest)
 
     def offer(self, where: Tensor, x: Tensor, margin: Tensor, wrong: Tensor) -> None:
         """Keep ``x`` for the examples ``where`` if it fools for the first time, or has a higher margin at no loss."""
@@ -64,6 +75,14 @@ class Search:
         chosen = where[better]
         self.best[chosen], self.margin[chosen] = x[better], margin[better]
         self.fooled[where] |= wrong
+        self.queries[where] += 1
+
+    def offer_near(self, where: Tensor, x: Tensor, distance: Tensor, wrong: Tensor) -> None:
+        """Keep ``x`` for the examples ``where`` that it fools from nearer than any before."""
+        better = wrong & (distance < self.nearest[where])
+        chosen = where[better]
+        self.best[chosen], self.nearest[chosen] = x[better], distance[better]
+        self.fooled[chosen] = True
         self.queries[where] += 1
 
 
@@ -80,8 +99,12 @@ def ascend(
     alpha: float,
     steps: int,
     early_drop: bool,
+    momentum: float = 0.0,
 ) -> None:
     """``steps`` projected steps of size ``alpha`` up ``objective``; every iterate is offered to ``search``.
+
+    With ``momentum`` the direction is a decaying sum of gradients, each divided by its mean absolute value (Dong et al.
+    2018, arXiv 1710.06081, eq. 6, up to a constant).
 
     The batch is filled up to a round size with copies and with examples that are searched no longer, whose results are
     not looked at: convolution libraries compile and keep code for every size they meet.
@@ -91,6 +114,7 @@ def ascend(
     filled = torch.arange(_round_size(len(where)), device=where.device)
     live, kept = filled < len(where), filled % len(where)
     x, reference, where, ball = x[kept], reference[kept], where[kept], ball[kept]
+    gathered = torch.zeros_like(x) if momentum else None
     for step in range(steps + 1):
         x = x.detach()
         if step < steps:
@@ -103,6 +127,9 @@ def ascend(
             return
         (gradient,) = torch.autograd.grad(view.value.sum(), x)
         x = x.detach()
+        if gathered is not None:
+            size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
+            gradient = gathered = momentum * gathered + gradient / per_example(size, gradient)
         if early_drop and (wrong & live).any():
             live &= ~wrong
             if not live.any():
@@ -111,6 +138,7 @@ def ascend(
             if len(kept) < len(live):
                 x, gradient, reference, where = x[kept], gradient[kept], reference[kept], where[kept]
                 live, ball = live[kept], ball[kept]
+                gathered = None if gathered is None else gathered[kept]
         x = ball.project(x + alpha * steepest(gradient, norm))
 
 
@@ -120,8 +148,8 @@ def _round_size(n: int) -> int:
     return -(-n // step) * step
 
 
-def start_noise(like: Tensor, norm: Norm, purpose: Sequence[int | str], keys: Tensor | None) -> Tensor:
-    """Noise of ``like``'s shape for a random start: uniform in ``[-1, 1]`` for L-inf, standard normal for L2."""
+def start_noise(like: Tensor, norm: AnyNorm, purpose: Sequence[int | str], keys: Tensor | None) -> Tensor:
+    """Noise of ``like``'s shape for a random start: uniform in ``[-1, 1]`` for L-inf, standard normal otherwise."""
 
     def draw(shape: Sequence[int], *parts: int | str) -> Tensor:
         source = generator(*parts)
@@ -145,18 +173,30 @@ def random_perturbation(
 
 def full_radius(inputs: Tensor, ball: Ball, noise: Tensor) -> Tensor:
     """``inputs`` moved along ``noise`` to the border of the ball, as far as the space's bounds allow."""
+    if ball.norm == "l0":
+        return ball.start(noise)
     return ball.project(inputs + ball.eps * (noise.sign() if ball.norm == "linf" else steepest(noise, "l2")))
 
 
-def finish(search: Search, ball: Ball, clean_right: Tensor) -> AttackResult:
-    """The result of a search, with distances and validity judged in float64."""
-    adversarial = torch.where(per_example(clean_right, search.best), search.best, ball.origin)
-    valid = ball.valid(adversarial)
+def finish(search: Search, ball: Ball, clean_right: Tensor, *, minimal: bool = False) -> AttackResult:
+    """The result of a search, with distances and validity judged in float64.
+
+    A ``minimal`` search had no radius, and what it found beyond the ball's is no success, but no violation either.
+    """
+    kept = clean_right
+    if minimal:
+        found, near = ball.distance(search.best), ball.valid(search.best)
+        kept = clean_right & search.fooled & near
+    adversarial = torch.where(per_example(kept, search.best), search.best, ball.origin)
+    valid, distance = ball.valid(adversarial), ball.distance(adversarial)
+    success = kept & search.fooled & valid
+    met = clean_right & search.fooled
     return AttackResult(
         adversarial=adversarial,
-        success=clean_right & search.fooled & valid,
+        success=success,
         clean_right=clean_right,
         valid=valid,
-        distance=ball.distance(adversarial),
+        distance=distance,
         queries=search.queries,
+        nearest=torch.where(met if minimal else success, found if minimal else distance, torch.inf),
     )

@@ -12,13 +12,15 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from securegan.attacks.threat import Norm
+from securegan.attacks.threat import AnyNorm, Norm
 
 TOLERANCE = 1e-6  # relative slack of eps when a perturbation is judged valid
 
 
-def magnitude(delta: Tensor, norm: Norm) -> Tensor:
-    """``(N,)`` norms of perturbations ``(N, ...)``."""
+def magnitude(delta: Tensor, norm: AnyNorm) -> Tensor:
+    """``(N,)`` norms of perturbations ``(N, ...)``; l0 counts the pixels of images ``(N, C, H, W)`` that are moved."""
+    if norm == "l0":
+        return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
     flat = delta.flatten(1)
     return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
 
@@ -41,7 +43,7 @@ class Ball(ABC):
 
     origin: Tensor
     eps: float
-    norm: Norm
+    norm: AnyNorm
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
@@ -96,13 +98,40 @@ class BoxBall(Ball):
         return type(self)(self.origin[index], self.eps, self.norm, self.low[index], self.high[index])
 
 
+@dataclass(frozen=True)
+class FewPixels(Ball):
+    """Images in ``[0, 1]`` that differ from the origin in at most ``eps`` pixels."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """Keeps the pixels that are moved most, in the sum over channels."""
+        x = x.clamp(0, 1)
+        moved = (x - self.origin).abs().sum(1).flatten(1)
+        kept = torch.zeros_like(moved, dtype=torch.bool)
+        kept.scatter_(1, moved.topk(min(int(self.eps), moved.shape[1]), dim=1).indices, True)
+        return torch.where(kept.view(len(x), 1, *x.shape[2:]), x, self.origin)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """Pixels at random, each value of them moved to the end of ``[0, 1]`` that the noise's sign names."""
+        rank = noise.abs().sum(1, keepdim=True).flatten(1).argsort(1).argsort(1)
+        chosen = (rank < int(self.eps)).view(len(noise), 1, *noise.shape[2:])
+        return torch.where(chosen, (noise > 0).to(noise.dtype), self.origin)
+
+    def in_bounds(self, x: Tensor) -> Tensor:
+        return ((x >= 0) & (x <= 1)).flatten(1).all(1)
+
+    def __getitem__(self, index: Tensor) -> Self:
+        return type(self)(self.origin[index], self.eps, self.norm)
+
+
 class PixelSpace:
     """Images ``(N, C, H, W)`` in ``[0, 1]``."""
 
     name: Literal["pixels", "latent"] = "pixels"
 
-    def ball(self, origin: Tensor, eps: float, norm: Norm) -> BoxBall:
+    def ball(self, origin: Tensor, eps: float, norm: AnyNorm) -> Ball:
         """The ball of radius ``eps`` around images, cut by ``[0, 1]``."""
+        if norm == "l0":
+            return FewPixels(origin, eps, norm)
         if norm == "l2":
             return BoxBall(origin, eps, norm, torch.zeros_like(origin), torch.ones_like(origin))
         wide, radius = origin.double(), eps * (1 - 1e-12)  # the float64 sums may round outwards too
@@ -160,8 +189,10 @@ class LatentSpace:
     def __init__(self, dim: int) -> None:
         self.inner, self.outer = (float(chi2.ppf(q, dim)) ** 0.5 for q in (0.025, 0.975))
 
-    def ball(self, origin: Tensor, eps: float, norm: Norm) -> ShellBall:
+    def ball(self, origin: Tensor, eps: float, norm: AnyNorm) -> ShellBall:
         """The ball of radius ``eps`` standard deviations around codes, cut by the shell."""
+        if norm == "l0":
+            raise ValueError("codes have no pixels to count")
         return ShellBall(origin, eps, norm, self.inner, self.outer)
 
     def into_shell(self, z: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from securegan.attacks.spaces import LatentSpace, PixelSpace
 
-Objective = Literal["ce", "margin"]
+Objective = Literal["ce", "margin", "dlr"]
 SurfaceName = Literal["label", "authenticity", "reconstruction", "latent"]
 
 
@@ -34,6 +34,18 @@ def label_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others.amax(1) - true
 
 
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio, blind to shift and scale (Croce & Hein 2020, arXiv 2003.01690, eq. 6).
+
+    With fewer than three classes there is no third logit to divide by, and the margin is given.
+    """
+    margin = label_margin(logits, labels)
+    if logits.shape[1] < 3:
+        return margin
+    ordered = logits.topk(3, dim=1).values
+    return margin / (ordered[:, 0] - ordered[:, 2]).clamp_min(1e-12)
+
+
 class Surface(ABC):
     """One decision; ``victims`` are the networks behind it."""
 
@@ -41,6 +53,7 @@ class Surface(ABC):
     space: PixelSpace | LatentSpace
     objectives: tuple[Objective, ...]  # those that differ on this surface
     criterion: str  # when the decision is right, in one sentence
+    classes: int = 0  # among which the decision is the argmax of logits; 0 where it is of another kind
     start_share = 1.0  # of the way to a random point of the ball where searches start
     flat_at_input = False  # whether the objective has no gradient where nothing is perturbed yet
     beside_names: tuple[str, ...] = ()  # of what :meth:`beside` gives
@@ -51,6 +64,10 @@ class Surface(ABC):
     @abstractmethod
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
         """Objective, margin and judgement of inputs ``x (N, ...)`` against ``reference (N,)``."""
+
+    def logits(self, x: Tensor, reference: Tensor) -> Tensor:
+        """``(N, classes)`` logits whose argmax is the decision, right where it is the reference; needs ``classes``."""
+        raise NotImplementedError(f"the decision {self.name} is not one among classes")
 
     @abstractmethod
     def words(self, x: Tensor, reference: Tensor) -> list[str]:
@@ -73,7 +90,7 @@ class LabelSurface(Surface):
     """The class head's argmax is the label."""
 
     name: SurfaceName = "label"
-    objectives: tuple[Objective, ...] = ("ce", "margin")
+    objectives: tuple[Objective, ...] = ("ce", "margin", "dlr")
     criterion = "the class head's most probable class is the label"
 
     def __init__(
@@ -81,6 +98,10 @@ class LabelSurface(Surface):
     ) -> None:
         super().__init__(victims)
         self.space, self.classify, self.class_names = PixelSpace(), classify, tuple(class_names)
+        self.classes = len(self.class_names)
+
+    def logits(self, x: Tensor, reference: Tensor) -> Tensor:
+        return self.classify(x)
 
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
         return assess_classes(self.classify(x), reference, objective)
@@ -92,7 +113,12 @@ class LabelSurface(Surface):
 def assess_classes(logits: Tensor, labels: Tensor, objective: Objective) -> Assessment:
     """The assessment of a classifier's ``logits (N, K)``."""
     margin = label_margin(logits, labels)
-    value = margin if objective == "margin" else F.cross_entropy(logits, labels, reduction="none")
+    if objective == "margin":
+        value = margin
+    elif objective == "dlr":
+        value = dlr(logits, labels)
+    else:
+        value = F.cross_entropy(logits, labels, reduction="none")
     return Assessment(value, margin.detach(), logits.argmax(1) == labels)
 
 
@@ -104,6 +130,7 @@ class AuthenticitySurface(Surface):
 
     name: SurfaceName = "authenticity"
     objectives: tuple[Objective, ...] = ("margin",)
+    classes = 2
     criterion = (
         "real is called real and generated is called generated, at the calibration split's equal-error threshold"
     )
@@ -111,6 +138,10 @@ class AuthenticitySurface(Surface):
     def __init__(self, score: Callable[[Tensor], Tensor], threshold: float, victims: Sequence[nn.Module]) -> None:
         super().__init__(victims)
         self.space, self.score, self.threshold = PixelSpace(), score, threshold
+
+    def logits(self, x: Tensor, reference: Tensor) -> Tensor:
+        half = (self.score(x) - self.threshold) / 2
+        return torch.stack([-half, half], 1)
 
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
         above = self.score(x) - self.threshold
@@ -125,7 +156,7 @@ class LatentSurface(Surface):
     """The judge reads the intended class from G(z + d); the reference is the class."""
 
     name: SurfaceName = "latent"
-    objectives: tuple[Objective, ...] = ("ce", "margin")
+    objectives: tuple[Objective, ...] = ("ce", "margin", "dlr")
     criterion = "an independent judge reads the class that was asked for; z + d stays in the prior's 95 % shell"
 
     def __init__(
@@ -139,9 +170,13 @@ class LatentSurface(Surface):
         super().__init__(victims)
         self.space, self.generate, self.judge = LatentSpace(latent_dim), generate, judge
         self.class_names = tuple(class_names)
+        self.classes = len(self.class_names)
+
+    def logits(self, x: Tensor, reference: Tensor) -> Tensor:
+        return self.judge(self.generate(x, reference))
 
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
-        return assess_classes(self.judge(self.generate(x, reference)), reference, objective)
+        return assess_classes(self.logits(x, reference), reference, objective)
 
     def words(self, x: Tensor, reference: Tensor) -> list[str]:
         return [self.class_names[int(k)] for k in self.judge(self.images(x, reference)).argmax(1)]

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Attack, random_perturbation, start_noise
+from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import LabelSurface, Surface
+from securegan.attacks.threat import Norm
 from securegan.evaluation.surfaces import Inputs
 from securegan.judges.judge import Judge
 from securegan.metrics.distributed import gather_rows
@@ -27,15 +29,20 @@ class MaskingChecks:
     Latents have no unbounded radius: the prior's shell holds.
     """
 
-    def __init__(self, surface: Surface, chunks: Sequence[Inputs], attack: PGD, seed: int) -> None:
-        self.surface, self.chunks, self.attack, self.seed = surface, chunks, attack, seed
+    def __init__(self, surface: Surface, chunks: Sequence[Inputs], attack: EvasionAttack, seed: int) -> None:
+        self.surface, self.chunks, self.seed = surface, chunks, seed
         self.eps = attack.threat(surface).eps
+        self.counted = attack.norm == "l0"
+        self.norm: Norm = "l2" if attack.norm == "l2" else "linf"
+        self.objectives = attack.objectives if isinstance(attack, PGD) else PGD(eps=0).objectives
 
     def run(self, judge: Judge | None) -> list[Check]:
         """All checks; ``judge`` is the independent network of the transfer check where it reads the same labels."""
         name = self.surface.name
         if self.eps == 0:
             return [Check("gradient masking", name, None, "the radius is 0: nothing was attacked")]
+        if self.counted:
+            return [Check("gradient masking", name, None, "the attack counts pixels, which gradients do not")]
         base, double = self._attack(self._pgd(self.eps, 20)), self._attack(self._pgd(self.eps, 40))
         half, wide = self._attack(self._pgd(self.eps / 2, 20)), self._attack(self._pgd(self.eps * 2, 20))
         checks = [
@@ -69,21 +76,20 @@ class MaskingChecks:
 
     def _pgd(self, eps: float, steps: int) -> PGD:
         return PGD(
-            0.0,
             latent_eps=eps,
             eps=eps,
-            norm=self.attack.norm,
+            norm=self.norm,
             steps=steps,
             restarts=1,
-            objectives=self.attack.objectives,
+            objectives=self.objectives,
         )
 
     def _fgsm(self) -> FGSM:
-        return FGSM(0.0, eps=self.eps, latent_eps=self.eps, norm=self.attack.norm)
+        return FGSM(eps=self.eps, latent_eps=self.eps, norm=self.norm)
 
     def _unbounded(self) -> float:
         """A radius that holds every image: the whole range in L-inf, the diagonal in L2."""
-        return 1.0 if self.attack.norm == "linf" else float(self.chunks[0].x[0].numel() ** 0.5) if self.chunks else 1.0
+        return 1.0 if self.norm == "linf" else float(self.chunks[0].x[0].numel() ** 0.5) if self.chunks else 1.0
 
     def _attack(self, attack: Attack) -> Tensor:
         """``(N,)`` success among the inputs that are right before, in key order."""
@@ -111,12 +117,12 @@ class MaskingChecks:
         """Success of the best of several random perturbations of the full radius."""
 
         def one(chunk: Inputs) -> tuple[Tensor, Tensor]:
-            ball = self.surface.space.ball(chunk.x, self.eps, self.attack.norm)
+            ball = self.surface.space.ball(chunk.x, self.eps, self.norm)
             with shielded(self.surface.victims), torch.no_grad():
                 right = self.surface.assess(chunk.x, chunk.reference, self.surface.objectives[0]).right
             wrong = torch.zeros_like(right)
             for draw in range(NOISE_DRAWS):
-                noise = start_noise(chunk.x, self.attack.norm, (self.seed, "checks-noise", draw), chunk.keys)
+                noise = start_noise(chunk.x, self.norm, (self.seed, "checks-noise", draw), chunk.keys)
                 wrong |= random_perturbation(self.surface, chunk.x, chunk.reference, ball, noise)[1]
             return self._right_only(chunk, right, wrong)
 
@@ -124,11 +130,11 @@ class MaskingChecks:
 
     def _transfer(self, judge: Judge) -> Tensor:
         """Success on the victim of images made against the judge."""
-        source = LabelSurface(judge.logits, (judge,), ())
+        source = LabelSurface(judge.logits, (judge,), [str(k) for k in range(judge.num_classes)])
 
         def one(chunk: Inputs) -> tuple[Tensor, Tensor]:
             purpose = (self.seed, "checks-transfer")
-            attack = PGD(0.0, eps=self.eps, norm=self.attack.norm, steps=20, restarts=1, early_drop=False)
+            attack = PGD(eps=self.eps, norm=self.norm, steps=20, restarts=1, early_drop=False)
             moved = attack(source, chunk.x, chunk.reference, purpose=purpose, keys=chunk.keys).adversarial
             with shielded(self.surface.victims), torch.no_grad():
                 right = self.surface.assess(chunk.x, chunk.reference, "ce").right
@@ -146,8 +152,8 @@ class MaskingChecks:
                 with shielded(self.surface.victims):
                     x = chunk.x.detach().clone()
                     if self.surface.flat_at_input:
-                        noise = start_noise(x, self.attack.norm, (self.seed, "checks-gradients"), chunk.keys)
-                        x = self.surface.space.ball(x, self.eps, self.attack.norm).start(noise)
+                        noise = start_noise(x, self.norm, (self.seed, "checks-gradients"), chunk.keys)
+                        x = self.surface.space.ball(x, self.eps, self.norm).start(noise)
                     x = x.requires_grad_(True)
                     value = self.surface.assess(x, chunk.reference, objective).value.sum()
                     (gradient,) = torch.autograd.grad(value, x)

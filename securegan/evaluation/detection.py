@@ -11,7 +11,7 @@ from torch import Tensor
 from securegan.attacks.engine import full_radius, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import PixelSpace
-from securegan.attacks.threat import Norm
+from securegan.attacks.threat import AnyNorm
 from securegan.data.module import ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.detectors.mahalanobis.fitting import fit_layers
@@ -48,7 +48,7 @@ def unattacked_figures(
     data: ImageDataModule,
     split: str,
     limit: int,
-    norm: Norm,
+    norm: AnyNorm,
     eps: float,
     seed: int,
 ) -> Outcome:

@@ -1,6 +1,5 @@
 """One evaluation of a module: quality, every surface under attack, detection, and at the end the masking checks."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.surfaces import Surface, SurfaceName
-from securegan.attacks.threat import Norm
+from securegan.attacks.threat import AnyNorm
 from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.evaluation.checks import MaskingChecks
 from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures, unattacked_figures
+from securegan.evaluation.lighter import at_epochs, without_worst_case
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import NO_REFERENCE, Quality
@@ -37,7 +37,7 @@ class Evaluator:
         data: ImageDataModule,
         judge: Judge,
         extractors: Sequence[FeatureExtractor],
-        attack: PGD | None,
+        attack: EvasionAttack | None,
         protocol: Protocol,
         seed: int,
         cache_dir: Path | None = None,
@@ -81,7 +81,7 @@ class Evaluator:
         limit = self.protocol.test_attack_images if final else self.protocol.epoch_attack_images
         if self.attack is None or not limit:
             return {}
-        attack = self.attack if final else self._epoch_attack(self.attack)
+        attack = self.attack if final else at_epochs(self.attack, self.protocol)
         surfaces = self.surfaces(module)
         done: dict[str, Attacked] = {}
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
@@ -105,28 +105,20 @@ class Evaluator:
 
     def surfaces(self, module: GenerativeModule) -> dict[SurfaceName, Surface]:
         """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""
-        asked = None if self.attack is None else self.attack.surfaces
-        return build_surfaces(check_surfaces(asked, module), module, self.data, self.judge)
+        names = () if self.attack is None else check_surfaces(self.attack, module)
+        return build_surfaces(names, module, self.data, self.judge)
 
     @property
-    def noise(self) -> tuple[Norm, float]:
+    def noise(self) -> tuple[AnyNorm, float]:
         """Norm and radius of random noise on images: the attack's; where there is none, the data set's in L-inf."""
         return ("linf", self.data.spec.eps) if self.attack is None else (self.attack.norm, self.attack.eps)
 
-    def _epoch_attack(self, attack: PGD) -> PGD:
-        """The run's attack with the fewer steps and restarts of an evaluation epoch."""
-        lighter = copy.copy(attack)
-        lighter.restarts = min(attack.restarts, self.protocol.epoch_restarts)
-        lighter.steps = min(attack.steps, self.protocol.epoch_steps)
-        return lighter
-
     def _latent_fidelity(
-        self, module: GenerativeModule, attack: PGD, surface: Surface, outcome: Outcome, *, final: bool
+        self, module: GenerativeModule, attack: EvasionAttack, surface: Surface, outcome: Outcome, *, final: bool
     ) -> None:
         """Fidelity of the same outputs under the latent attack (one restart, one objective: no worst case)."""
         total = self.protocol.generated if final else 1 + self.protocol.fidelity_epoch_images // 4
-        lighter = copy.copy(attack)
-        lighter.restarts, lighter.objectives, lighter.early_drop = 1, ("margin",), False
+        lighter = without_worst_case(attack)
 
         def moved() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
             for key, z, y in latent_chunks(module, total, "samples", in_shell=True):

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
+from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import (
@@ -36,17 +37,36 @@ class Inputs:
     reference: Tensor  # (n,)
 
 
-def check_surfaces(asked: tuple[SurfaceName, ...] | None, module: GenerativeModule) -> tuple[SurfaceName, ...]:
-    """The surfaces to attack. Raises ConfigError for one that the model does not offer on these data."""
+def check_surfaces(attack: EvasionAttack, module: GenerativeModule) -> tuple[SurfaceName, ...]:
+    """The surfaces to attack: those asked for, or all that the model offers and the attack suits.
+
+    Raises ConfigError for one that is asked for and not offered on these data or not suited, and where none is left.
+    """
     there = tuple(cast(SurfaceName, name) for name in module.surfaces())
-    for name in asked or ():
+    for name in attack.surfaces or ():
         if name not in there:
             why = " (the data are unlabelled)" if name == "label" and not module.spec.num_classes else ""
             raise ConfigError(
                 f"attack.surfaces={name} is not possible with this model{why}: expected some of {list(there)}."
                 + near_match(name, there)
             )
-    return asked or there
+    unsuited = {name: attack.unsuited(*_kind(name, module)) for name in attack.surfaces or there}
+    suited = tuple(name for name, why in unsuited.items() if why is None)
+    for name, reason in unsuited.items():
+        if reason is not None and (attack.surfaces or not suited):
+            raise ConfigError(f"attack.surfaces={name} is not possible: {reason}; expected some of {list(suited)}.")
+    return suited
+
+
+def _kind(name: SurfaceName, module: GenerativeModule) -> tuple[Literal["pixels", "latent"], int]:
+    """The space of a surface and the number of classes it decides among, before it is built."""
+    classes = {
+        "label": module.spec.num_classes,
+        "authenticity": 2,
+        "reconstruction": 0,
+        "latent": module.spec.num_classes if module.conditional else 0,
+    }
+    return "latent" if name == "latent" else "pixels", classes[name]
 
 
 def build_surfaces(

@@ -7,7 +7,7 @@ from typing import Any
 from securegan.reports.glossary import count_written, radius_written, written
 from securegan.reports.results import RunResults
 
-_NORMS = {"linf": "L∞", "l2": "L2"}
+_NORMS = {"linf": "L∞", "l2": "L2", "l0": "L0"}
 _TOLD = (
     "name",
     "norm",
@@ -19,8 +19,8 @@ _TOLD = (
     "knowledge",
     "adaptive",
     "space",
-    "epoch_restarts",
     "latent_eps",
+    *("alpha", "momentum", "random_start", "early_drop"),  # of PGD, and seldom changed
 )
 
 
@@ -34,8 +34,11 @@ def attack_sentence(attack: dict[str, Any]) -> str:
     for key, noun in (("steps", "steps"), ("restarts", "restarts")):
         if attack.get(key) is not None:
             words.append(f"{attack[key]} {noun if attack[key] != 1 else noun[:-1]}")
-    if attack.get("epoch_restarts") not in (None, attack.get("restarts")):
-        words[-1] += f" ({attack['epoch_restarts']} during training)"
+    epochs = attack.get("epochs") or {}
+    if epochs.get("name") not in (None, attack.get("name")):
+        words.append(f"during training {epochs['name'].upper()} with {epochs.get('steps')} steps")
+    elif epochs and "restarts" in attack and epochs.get("restarts") != attack["restarts"]:
+        words[-1] += f" ({epochs['restarts']} during training)"
     objectives = attack.get("objectives")
     if isinstance(objectives, list) and objectives:
         words.append(f"objective {' + '.join(map(str, objectives))}")

@@ -1,48 +1,17 @@
 """FGSM and PGD on small victims: right, invariant, and without a trace."""
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface, LatentSurface, label_margin
 
 EPS = 0.1
-
-
-class Victim(nn.Module):
-    """A small classifier with everything that an attack could disturb."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            spectral_norm(nn.Conv2d(1, 8, 3, stride=2, padding=1)),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Flatten(),
-            nn.Linear(8 * 16, 4),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
-@pytest.fixture
-def victim() -> Victim:
-    torch.manual_seed(0)
-    return Victim()
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
 def surface_of(victim: nn.Module) -> LabelSurface:
@@ -68,69 +37,41 @@ def test_pgd_reaches_the_closed_form_on_a_linear_classifier() -> None:
     victim = linear(weight)
     x = torch.full((8, 1, 4, 4), 0.5) + 0.05 * torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     y = decisions(victim, x)
-    attack = PGD(0.2, steps=20, restarts=1, early_drop=False, objectives=("margin",))
+    attack = PGD(eps=0.2, steps=20, restarts=1, early_drop=False, objectives=("margin",))
     result = attack(surface_of(victim), x, y)
     reached = label_margin(victim(result.adversarial), y)
     best = label_margin(victim(x), y) + 0.2 * (weight[0] - weight[1]).abs().sum()
     assert torch.allclose(reached, best, atol=1e-4)
 
 
-def test_fgsm_is_the_formula_and_pgd_is_stronger(victim: Victim, images: Tensor) -> None:
+def test_fgsm_is_the_formula_and_pgd_is_stronger(victim: nn.Module, images: Tensor) -> None:
     y = decisions(victim, images)
-    result = FGSM(EPS)(surface_of(victim), images, y)
+    result = FGSM(eps=EPS)(surface_of(victim), images, y)
     twin = copy.deepcopy(victim).eval()
     x = images.clone().requires_grad_(True)
     nn.functional.cross_entropy(twin(x), y, reduction="sum").backward()
     assert x.grad is not None
     expected = (images + EPS * x.grad.sign()).clamp(0, 1)
     assert torch.allclose(result.adversarial, expected, atol=1e-6)
-    stronger = PGD(EPS, restarts=2)(surface_of(victim), images, y).success
+    stronger = PGD(eps=EPS, restarts=2)(surface_of(victim), images, y).success
     assert stronger.sum() >= result.success.sum() > 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_success_grows_with_eps_and_reaches_everything(victim: Victim, images: Tensor, norm: str) -> None:
+def test_success_grows_with_eps_and_reaches_everything(victim: nn.Module, images: Tensor, norm: str) -> None:
     y = decisions(victim, images)
     wide = 1.0 if norm == "linf" else 8.0
     rates = [
-        int(PGD(0.0, eps=factor * wide, norm=norm, restarts=1)(surface_of(victim), images, y).success.sum())  # type: ignore[arg-type]
+        int(PGD(eps=factor * wide, norm=norm, restarts=1)(surface_of(victim), images, y).success.sum())  # type: ignore[arg-type]
         for factor in (0.02, 0.1, 1.0)
     ]
     assert rates == sorted(rates)
     assert rates[-1] == len(images) > rates[0]
 
 
-def test_results_are_valid_counted_right_and_clean_errors_stay_out(victim: Victim, images: Tensor) -> None:
+def test_what_fills_the_batch_up_costs_no_example_anything(victim: nn.Module, images: Tensor) -> None:
     y = decisions(victim, images)
-    y[:6] = (y[:6] + 1) % 4  # wrong before any attack
-    result = PGD(EPS)(surface_of(victim), images, y)
-    assert result.clean_right.tolist() == [False] * 6 + [True] * 18
-    assert not result.success[:6].any() and torch.equal(result.adversarial[:6], images[:6])
-    assert result.valid.all() and (result.distance <= EPS * (1 + 1e-6)).all()
-    wrong_after = decisions(victim, result.adversarial) != y
-    assert torch.equal(wrong_after[6:], result.success[6:])
-    assert (result.queries[6:] > 1).all()
-
-
-def test_eps_zero_is_the_identity(victim: Victim, images: Tensor) -> None:
-    result = PGD(0.0)(surface_of(victim), images, decisions(victim, images))
-    assert torch.equal(result.adversarial, images) and not result.success.any()
-
-
-def test_an_example_does_not_depend_on_its_neighbours(victim: Victim, images: Tensor) -> None:
-    y, keys = decisions(victim, images), torch.arange(len(images))
-    attack = PGD(EPS / 2, restarts=2)
-    whole = attack(surface_of(victim), images, y, keys=keys)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    some = order[:7]
-    part = attack(surface_of(victim), images[some], y[some], keys=keys[some])
-    assert torch.equal(part.success, whole.success[some])
-    assert torch.allclose(part.adversarial, whole.adversarial[some], atol=1e-6)
-
-
-def test_what_fills_the_batch_up_costs_no_example_anything(victim: Victim, images: Tensor) -> None:
-    y = decisions(victim, images)
-    attack, keys = PGD(0.05, steps=6, restarts=2), torch.arange(len(images))
+    attack, keys = PGD(eps=0.05, steps=6, restarts=2), torch.arange(len(images))
     together = attack(surface_of(victim), images, y, keys=keys)
     assert 0 < together.success.sum() < len(images)
     for n, row in enumerate(keys.split(1)):
@@ -138,7 +79,7 @@ def test_what_fills_the_batch_up_costs_no_example_anything(victim: Victim, image
         assert alone.queries[0] == together.queries[n] and alone.success[0] == together.success[n]
 
 
-def test_batches_keep_to_few_sizes_and_shrink_as_examples_are_fooled(victim: Victim, images: Tensor) -> None:
+def test_batches_keep_to_few_sizes_and_shrink_as_examples_are_fooled(victim: nn.Module, images: Tensor) -> None:
     sizes: list[int] = []
 
     def recorded(x: Tensor) -> Tensor:
@@ -147,74 +88,48 @@ def test_batches_keep_to_few_sizes_and_shrink_as_examples_are_fooled(victim: Vic
 
     surface = LabelSurface(recorded, (victim,), "abcd")
     many = images.repeat(5, 1, 1, 1)[:117]
-    PGD(0.2, steps=10, restarts=3)(surface, many, decisions(victim, many))
+    PGD(eps=0.2, steps=10, restarts=3)(surface, many, decisions(victim, many))
     assert sizes[0] == 117 and sizes[1] == 128 and min(sizes) < 64
     assert all(size % (4 if size <= 8 else 8 if size <= 64 else 16) == 0 for size in sizes[1:])
 
 
-def test_early_drop_loses_no_success(victim: Victim, images: Tensor) -> None:
+def test_early_drop_loses_no_success(victim: nn.Module, images: Tensor) -> None:
     y, keys = decisions(victim, images), torch.arange(len(images))
-    dropped = PGD(EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
-    kept = PGD(EPS / 2, restarts=1, early_drop=False)(surface_of(victim), images, y, keys=keys)
+    dropped = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
+    kept = PGD(eps=EPS / 2, restarts=1, early_drop=False)(surface_of(victim), images, y, keys=keys)
     assert torch.equal(dropped.success, kept.success)
     assert dropped.queries.sum() < kept.queries.sum()
 
 
-def test_margin_is_blind_to_shifts_and_scales_of_logits(victim: Victim, images: Tensor) -> None:
+def test_margin_is_blind_to_shifts_and_scales_of_logits(victim: nn.Module, images: Tensor) -> None:
     """Large logits starve cross-entropy of gradients (float32 softmax saturates); the margin does not care."""
     y = decisions(victim, images)
-    plain = PGD(EPS / 2, restarts=1, objectives=("margin",))(surface_of(victim), images, y).success
+    plain = PGD(eps=EPS / 2, restarts=1, objectives=("margin",))(surface_of(victim), images, y).success
     for scale, shift in ((1000.0, 0.0), (1.0, -100.0)):
         masked = LabelSurface(lambda x, a=scale, b=shift: a * victim(x) + b, (victim,), "abcd")  # type: ignore[misc]
-        assert torch.equal(PGD(EPS / 2, restarts=1, objectives=("margin",))(masked, images, y).success, plain)
+        assert torch.equal(PGD(eps=EPS / 2, restarts=1, objectives=("margin",))(masked, images, y).success, plain)
 
 
 def inference() -> AbstractContextManager[None]:
     return torch.inference_mode()
 
 
-@pytest.mark.parametrize("around", [nullcontext, torch.no_grad, inference])
-def test_the_victim_is_left_untouched(
-    victim: Victim, images: Tensor, around: Callable[[], AbstractContextManager[None]]
-) -> None:
-    victim.train()
-    victim.net[1].eval()  # a frozen batch norm must come back frozen
-    victim.net[5].weight.requires_grad_(False)
-    victim.net[0].bias.grad = torch.ones_like(victim.net[0].bias)
-    y = decisions(victim, images)
-    state = {name: value.clone() for name, value in victim.state_dict().items()}
-    modes = [module.training for module in victim.modules()]
-    wanted = [parameter.requires_grad for parameter in victim.parameters()]
-    grads = [None if p.grad is None else p.grad.clone() for p in victim.parameters()]
-    random_state = torch.get_rng_state()
-    with around():
-        result = PGD(EPS)(surface_of(victim), images, y)
-    assert result.success.any()
-    assert all(torch.equal(value, victim.state_dict()[name]) for name, value in state.items())
-    assert [module.training for module in victim.modules()] == modes
-    assert [parameter.requires_grad for parameter in victim.parameters()] == wanted
-    for before, parameter in zip(grads, victim.parameters(), strict=True):
-        assert (before is None) == (parameter.grad is None)
-        assert before is None or torch.equal(before, parameter.grad)  # type: ignore[arg-type]
-    assert torch.equal(random_state, torch.get_rng_state())
-
-
-def test_the_victim_is_left_untouched_by_a_failing_attack(victim: Victim, images: Tensor) -> None:
+def test_the_victim_is_left_untouched_by_a_failing_attack(victim: nn.Module, images: Tensor) -> None:
     def broken(x: Tensor) -> Tensor:
         raise RuntimeError("out of memory")
 
     victim.train()
     with pytest.raises(RuntimeError, match="out of memory"):
-        PGD(EPS)(LabelSurface(broken, (victim,), "abcd"), images, torch.zeros(24, dtype=torch.int64))
+        PGD(eps=EPS)(LabelSurface(broken, (victim,), "abcd"), images, torch.zeros(24, dtype=torch.int64))
     assert all(module.training for module in victim.modules())
     assert all(parameter.requires_grad for parameter in victim.parameters())
 
 
-def test_attacks_compute_in_float32_under_autocast(victim: Victim, images: Tensor) -> None:
+def test_attacks_compute_in_float32_under_autocast(victim: nn.Module, images: Tensor) -> None:
     y, keys = decisions(victim, images), torch.arange(len(images))
-    plain = PGD(EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
+    plain = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
     with torch.autocast("cpu", torch.bfloat16):
-        low = PGD(EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
+        low = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
     assert torch.equal(plain.adversarial, low.adversarial)
 
 
@@ -223,7 +138,7 @@ def test_authenticity_counts_both_directions() -> None:
     surface = AuthenticitySurface(lambda x: x.flatten(1).mean(1), 0.5, ())
     x = torch.tensor([0.55, 0.9, 0.45, 0.1])[:, None, None, None].expand(4, 1, 4, 4).clone()
     real = torch.tensor([1, 1, 0, 0])
-    result = PGD(EPS)(surface, x, real)
+    result = PGD(eps=EPS)(surface, x, real)
     assert result.clean_right.all()
     assert result.success.tolist() == [True, False, True, False]
 
@@ -234,7 +149,7 @@ def test_latent_attack_moves_the_generated_class_within_the_shell() -> None:
     surface = LatentSurface(lambda z, y: generate(z), lambda image: image, 8, (generate,), "abcd")
     z = surface.space.into_shell(torch.randn(50, 8, generator=torch.Generator().manual_seed(0)))  # type: ignore[union-attr]
     y = generate(z).argmax(1)
-    result = PGD(EPS, latent_eps=0.5)(surface, z, y)
+    result = PGD(eps=EPS, latent_eps=0.5)(surface, z, y)
     assert result.clean_right.all() and result.valid.all() and result.success.sum() > 0
     assert result.distance.max() <= 0.5 * (1 + 1e-6)
     radius = result.adversarial.norm(dim=1)

@@ -33,7 +33,7 @@ def surface(gain: float) -> ReconstructionSurface:
 def attacked(gain: float, eps: float = 0.1) -> tuple[ReconstructionSurface, Tensor, Tensor]:
     made = surface(gain)
     reference = made.hold(IMAGES, LABELS)
-    result = PGD(eps, steps=10, restarts=1)(made, IMAGES, reference, purpose=("t",), keys=torch.arange(6))
+    result = PGD(eps=eps, steps=10, restarts=1)(made, IMAGES, reference, purpose=("t",), keys=torch.arange(6))
     return made, result.adversarial, result.success
 
 

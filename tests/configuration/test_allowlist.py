@@ -5,6 +5,7 @@ import math
 import pytest
 
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build, resolve
 from securegan.errors import ConfigError
 
@@ -60,7 +61,7 @@ def test_a_disguised_object_is_judged_by_where_it_was_defined(monkeypatch: pytes
 
 
 def test_build_injects_positionals_and_converts_values() -> None:
-    attack = build({"_target_": "securegan.attacks.evasion.pgd.PGD", "alpha": "2/255", "steps": 3}, 0.125)
+    attack = build({"_target_": "securegan.attacks.evasion.pgd.PGD", "alpha": "2/255", "steps": 3}, Radii(0.125, 1.0))
     assert (attack.eps, attack.steps) == (0.125, 3)
     assert math.isclose(attack.alpha, 2 / 255)
 
@@ -70,7 +71,7 @@ def test_build_injects_positionals_and_converts_values() -> None:
     [
         ({"_target_": "securegan.attacks.evasion.pgd.PGD", "steps": 0}, "PGD.steps=0"),
         ({"_target_": "securegan.attacks.evasion.pgd.PGD", "stepz": 1}, "Did you mean 'steps'"),
-        ({"_target_": "securegan.attacks.evasion.pgd.PGD", "default_eps": 1}, "PGD.default_eps"),
+        ({"_target_": "securegan.attacks.evasion.pgd.PGD", "radii": 1}, "PGD.radii"),
         ({"steps": 1}, "_target_=None"),
         ({}, "_target_=None"),
     ],

@@ -11,10 +11,10 @@ from securegan.errors import ConfigError
 
 MISTAKES = [
     # options
-    ("attack=pdg", "attack=pdg is not allowed", "fgsm, none, pgd", "Did you mean 'pgd'?"),
-    ("attack=", "attack= is not allowed", "fgsm, none, pgd"),
-    ("attack=null", "attack=null is not allowed", "fgsm, none, pgd"),
-    ("attack=3", "attack=3 is not allowed", "fgsm, none, pgd"),
+    ("attack=pdg", "attack=pdg is not allowed", "fgsm", "Did you mean 'pgd'?"),
+    ("attack=", "attack= is not allowed", "fgsm"),
+    ("attack=null", "attack=null is not allowed", "fgsm"),
+    ("attack=3", "attack=3 is not allowed", "fgsm"),
     ("data=none", "data=none is not allowed", "digits"),
     ("logger=[wandb,csvv]", "logger=[wandb,csvv] is not allowed", "logger=[a,b]", "Did you mean 'csv'?"),
     ("experiment=debgu", "experiment=debgu is not allowed", "Did you mean 'debug'?"),

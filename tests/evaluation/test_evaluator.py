@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.threat import Radii
 from securegan.data.digits import Digits
 from securegan.detectors.mahalanobis.callback import Mahalanobis
 from securegan.errors import ConfigError
@@ -54,7 +55,7 @@ def test_measuring_leaves_the_module_and_the_global_generator_as_they_were(
     detector = fitted(gan, data)
     gan.train()
     small = {"generated": 32, "fidelity_references": 16, "fidelity_epoch_images": 8, "epoch_attack_images": 8}
-    evaluator = Evaluator(data, judge, [], PGD(0.1, steps=2, restarts=1), Protocol(**small), seed=0)  # type: ignore[arg-type]
+    evaluator = Evaluator(data, judge, [], PGD(eps=0.1, steps=2, restarts=1), Protocol(**small), seed=0)  # type: ignore[arg-type]
     state = {name: value.clone() for name, value in gan.state_dict().items()}
     modes, random_state = [module.training for module in gan.modules()], torch.get_rng_state()
     first = evaluator.measure(gan, "validate", [detector], final=False)
@@ -105,7 +106,7 @@ def test_detection_on_authenticity_counts_real_images_alone(gan: GAN, data: Digi
     detector = fitted(gan, data)
     surface = build_surfaces(("authenticity",), gan, data, judge)["authenticity"]
     chunks = list(inputs_of(surface, gan, data, "test", 20))
-    attacked = attack_surface(surface, PGD(0.1, steps=3, restarts=1), chunks, gan, seed=0, detector=detector)
+    attacked = attack_surface(surface, PGD(eps=0.1, steps=3, restarts=1), chunks, gan, seed=0, detector=detector)
     assert int((attacked.reference == 1).sum()) == int((attacked.reference == 0).sum()) == 20
     outcome = adversarial_figures(detector, attacked, "authenticity")
     assert outcome.n["detection/false_positive_rate"] == 20
@@ -128,15 +129,24 @@ def test_a_label_attack_on_unlabelled_data_is_refused_by_name(tmp_path: Path) ->
 
     flat = Folder(tmp_path / "cache", 0, path=str(tmp_path), batch_size=4)
     gan = GAN(flat.spec, 0, latent_dim=8, **NARROW)
-    assert check_surfaces(None, gan) == ("authenticity", "latent")
+    assert check_surfaces(PGD(eps=0.1), gan) == ("authenticity", "latent")
     with pytest.raises(ConfigError, match=r"attack\.surfaces=label.*unlabelled"):
-        check_surfaces(("label",), gan)
+        check_surfaces(PGD(eps=0.1, surfaces=["label"]), gan)
 
 
-def test_l2_needs_a_radius_of_its_own() -> None:
+def test_a_radius_comes_from_the_data_in_the_attacks_norm_or_is_asked_for() -> None:
     with pytest.raises(ConfigError, match=r"attack\.eps"):
-        PGD(0.1, norm="l2")
-    assert PGD(0.1, norm="l2", eps=1.0).eps == 1.0
+        PGD()
+    radii = Radii.of(8 / 255, 3 * 32 * 32)
+    assert PGD(radii).eps == 8 / 255 and PGD(radii, eps=0.1).eps == 0.1
+    assert PGD(radii, norm="l2").eps == pytest.approx(0.435, abs=1e-3)  # the literature takes 0.5 beside 8/255
+
+
+def test_an_attack_keeps_to_the_surfaces_that_it_suits(gan: GAN) -> None:
+    assert check_surfaces(PGD(eps=0.1), gan) == ("label", "authenticity", "latent")
+    assert check_surfaces(PGD(eps=0.1, targeted="next"), gan) == ("label", "latent")
+    with pytest.raises(ConfigError, match=r"attack\.surfaces=authenticity.*three classes"):
+        check_surfaces(PGD(eps=0.1, targeted="next", surfaces=["authenticity"]), gan)
 
 
 def test_layers_that_are_not_there_are_refused_by_name(gan: GAN) -> None:
@@ -166,7 +176,7 @@ def test_recall_and_coverage_are_of_real_images_and_the_rest_of_outputs(gan: GAN
 
 
 def test_without_a_radius_no_check_of_gradient_masking_passes(gan: GAN, data: Digits, judge: Judge) -> None:
-    for attack, name in ((PGD(0.0), "authenticity"), (PGD(0.1, latent_eps=0), "latent")):
+    for attack, name in ((PGD(eps=0.0), "authenticity"), (PGD(eps=0.1, latent_eps=0), "latent")):
         surface = build_surfaces((name,), gan, data, judge)[name]  # type: ignore[index, arg-type]
         chunks = list(inputs_of(surface, gan, data, "validate", 4))
         checks = MaskingChecks(surface, chunks, attack, seed=0).run(judge)
@@ -175,7 +185,7 @@ def test_without_a_radius_no_check_of_gradient_masking_passes(gan: GAN, data: Di
 
 
 def test_a_radius_beyond_every_image_is_refused() -> None:
-    PGD(1.0).check_radius()
-    PGD(0.1, norm="l2", eps=8).check_radius()
+    PGD(eps=1.0).check_radius()
+    PGD(norm="l2", eps=8).check_radius()
     with pytest.raises(ConfigError, match=r"attack\.eps=8 is not allowed.*8/255"):
-        PGD(0.1, eps=8).check_radius()
+        PGD(eps=8).check_radius()

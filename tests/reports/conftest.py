@@ -58,7 +58,7 @@ def full_metrics() -> dict[str, Any]:
                 "eps": 0.125,
                 "steps": 20,
                 "restarts": 5,
-                "epoch_restarts": 1,
+                "epochs": {"name": "pgd", "steps": 10, "restarts": 1},
                 "objectives": ["ce"],
                 "threat_models": {name: {**threat, "eps": 1.0} if name == "latent" else threat for name in SURFACES},
             },

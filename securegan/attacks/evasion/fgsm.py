@@ -10,8 +10,9 @@ from annotated_types import MinLen
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import Objective, SurfaceName
-from securegan.attacks.threat import Norm
-from securegan.configuration.types import Radius
+from securegan.attacks.targets import TargetChoice
+from securegan.attacks.threat import Norm, Radii
+from securegan.configuration.types import NonNegativeInt, Radius
 
 
 class FGSM(PGD):
@@ -24,25 +25,26 @@ class FGSM(PGD):
 
     def __init__(
         self,
-        default_eps: float,
+        radii: Radii | None = None,
         *,
         norm: Norm = "linf",
+        objectives: Annotated[Sequence[Objective], MinLen(1)] = ("ce",),
         eps: Radius | None = None,
         latent_eps: Radius | None = None,
-        objectives: Annotated[Sequence[Objective], MinLen(1)] = ("ce",),
+        targeted: TargetChoice | NonNegativeInt | None = None,
         surfaces: Annotated[Sequence[SurfaceName], MinLen(1)] | None = None,
     ) -> None:
         """Args: as of :class:`PGD`."""
         super().__init__(
-            default_eps,
+            radii,
             norm=norm,
             eps=eps,
             latent_eps=latent_eps,
+            targeted=targeted,
+            surfaces=surfaces,
             steps=1,
-            alpha=None,
             objectives=objectives,
             random_start=False,
-            surfaces=surfaces,
         )
 
     def _alpha(self, eps: float) -> float:

@@ -1,0 +1,135 @@
+"""What every evasion attack must keep to, on a small classifier."""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.fgsm import FGSM
+from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.surfaces import LabelSurface
+
+EPS = 0.1
+L2 = 0.6
+
+Make = Callable[[float], EvasionAttack]
+
+# Each attack, small enough for a test, as a function of a factor of its radius.
+ATTACKS: dict[str, Make] = {
+    "fgsm": lambda factor: FGSM(eps=factor * EPS),
+    "fgsm l2": lambda factor: FGSM(norm="l2", eps=factor * L2),
+    "pgd": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=2),
+    "pgd l2": lambda factor: PGD(norm="l2", eps=factor * L2, steps=8, restarts=1),
+    "pgd momentum": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, momentum=1.0),
+    "pgd dlr": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, objectives=("dlr",)),
+}
+GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd"}]
+
+attacks = pytest.mark.parametrize("make", ATTACKS.values(), ids=ATTACKS)
+
+
+@attacks
+def test_radius_zero_changes_nothing(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
+    result = make(0)(surface, images, truth)
+    assert torch.equal(result.adversarial, images) and not result.success.any()
+
+
+@attacks
+def test_what_is_found_is_wrong_and_within_bounds_exactly(
+    make: Make, surface: LabelSurface, images: Tensor, truth: Tensor
+) -> None:
+    attack = make(1)
+    images[:4] = (images[:4] > 0.5).float()  # exactly black and white pixels
+    victim = copy.deepcopy(surface.victims[0]).eval()
+    with torch.no_grad():
+        truth = victim(images).argmax(1)
+    truth[:3] = (truth[:3] + 1) % 4  # wrong before any attack
+    result = attack(surface, images, truth, keys=torch.arange(24))
+    assert result.clean_right.tolist() == [False] * 3 + [True] * 21
+    assert torch.equal(result.adversarial[:3], images[:3])
+    assert result.valid.all() and result.adversarial.min() >= 0 and result.adversarial.max() <= 1
+    moved = (result.adversarial.double() - images.double()).flatten(1)
+    measure = {"linf": moved.abs().amax(1), "l2": moved.norm(dim=1), "l0": (moved != 0).sum(1)}[attack.norm]
+    assert (measure <= attack.eps * (1 + 1e-6)).all()
+    assert torch.allclose(result.distance.double(), measure.double(), rtol=1e-5)
+    with torch.no_grad():
+        wrong = victim(result.adversarial).argmax(1) != truth
+    assert torch.equal(wrong[3:], result.success[3:]) and result.success.any()
+    assert (result.nearest.isfinite() >= result.success).all()
+    assert (result.queries[3:] > 1).all()
+
+
+@attacks
+def test_success_grows_with_the_radius(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
+    rates = [int(make(factor)(surface, images, truth).success.sum()) for factor in (0.1, 1, 10)]
+    assert rates == sorted(rates) and rates[0] < rates[-1]
+
+
+@attacks
+def test_an_example_depends_on_its_key_alone(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
+    attack, keys = make(0.5), torch.arange(24)
+    whole = attack(surface, images, truth, keys=keys)
+    some = torch.randperm(24, generator=torch.Generator().manual_seed(0))[:7]
+    part = attack(surface, images[some], truth[some], keys=keys[some])
+    assert torch.equal(part.success, whole.success[some])
+    assert torch.allclose(part.adversarial, whole.adversarial[some], atol=1e-5)
+
+
+@attacks
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_lightning_validates_and_leaves_no_trace(
+    make: Make,
+    around: Callable[[], AbstractContextManager[None]],
+    victim: nn.Module,
+    surface: LabelSurface,
+    images: Tensor,
+    truth: Tensor,
+) -> None:
+    victim[1].eval()
+    for parameter in victim.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    victim[5].bias.requires_grad_(False)
+    state, flags = copy.deepcopy(victim.state_dict()), [module.training for module in victim.modules()]
+    wanted, random = [p.requires_grad for p in victim.parameters()], torch.get_rng_state()
+    with around():
+        result = make(1)(surface, images, truth)
+    assert result.success.any()
+    assert all(torch.equal(value, state[name]) for name, value in victim.state_dict().items())
+    assert [module.training for module in victim.modules()] == flags
+    assert [p.requires_grad for p in victim.parameters()] == wanted
+    assert all(p.grad is not None and torch.equal(p.grad, torch.ones_like(p)) for p in victim.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@attacks
+def test_logits_moved_by_a_constant_change_nothing(
+    make: Make, victim: nn.Module, surface: LabelSurface, images: Tensor, truth: Tensor
+) -> None:
+    moved = LabelSurface(lambda x: victim(x) + 64, (victim,), "abcd")
+    keys = torch.arange(24)
+    plain, shifted = (make(0.5)(where, images, truth, keys=keys).success for where in (surface, moved))
+    assert (plain == shifted).float().mean() >= 0.95  # rounding alone
+
+
+@attacks
+def test_targeted_success_is_the_target(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
+    attack = make(6)
+    attack.targeted = "next"
+    result = attack(surface, images, truth, keys=torch.arange(24))
+    victim = copy.deepcopy(surface.victims[0]).eval()
+    with torch.no_grad():
+        decided = victim(result.adversarial).argmax(1)
+    assert torch.equal(decided == (truth + 1) % 4, result.success)
+    assert result.success.any()
+    assert attack.threat(surface).goal == "targeted"
+
+
+@pytest.mark.parametrize("make", [ATTACKS[name] for name in GRADIENTS], ids=GRADIENTS)
+def test_gradient_attacks_reach_the_border(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
+    attack = make(0.2)
+    result = attack(surface, images * 0.5 + 0.25, truth)
+    assert (result.distance[result.clean_right] > 0.95 * attack.eps).any()
