@@ -37,6 +37,7 @@ from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
 from securegan.runs.checkpoints import Checkpoints, load_weights, verified
 from securegan.runs.folder import RunFolder
+from securegan.runs.journal import Journal
 from securegan.runs.sampling import as_grid
 
 
@@ -162,6 +163,8 @@ class Experiment:
         entry = load_weights(self.module, self.folder.checkpoints, "best")
         self.module.to(self.trainer.strategy.root_device)
         start = time.monotonic()
+        journal = Journal(self.folder.path / "attacks")
+        self.evaluator.memory = journal
         outcome = self.evaluation.measure(self.module, self.data, "test", final=True)
         self.evaluation.seconds["test"] = time.monotonic() - start
         if not is_main_process():
@@ -185,6 +188,7 @@ class Experiment:
         if outcome.flagged:
             self.folder.write_flagged(**outcome.flagged)
         self.folder.write_metrics()  # last: a run that has it has the rest
+        journal.forget()
 
     def _protocol(self, outcome: Outcome, instead: str | None) -> dict[str, Any]:
         """How everything was measured; ``instead`` says which checkpoint was taken where none could be chosen."""

@@ -7,7 +7,7 @@ Weights are frozen and only the input's gradient is asked for; examples that are
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -50,6 +50,40 @@ class Attack(ABC):
                 its neighbours or the batch size.
             start: ``(N, ...)`` where the search may start, such as the end of one within a smaller radius.
         """
+
+
+class Memory(Protocol):
+    """Runs attacks, or gives back what they gave when they were last run on the same."""
+
+    def run(
+        self,
+        attack: Attack,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        *,
+        purpose: Sequence[int | str],
+        keys: Tensor | None,
+        start: Tensor | None = None,
+    ) -> AttackResult:
+        """As :meth:`Attack.__call__`."""
+
+
+class NoMemory:
+    """Runs every attack."""
+
+    def run(
+        self,
+        attack: Attack,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        *,
+        purpose: Sequence[int | str],
+        keys: Tensor | None,
+        start: Tensor | None = None,
+    ) -> AttackResult:
+        return attack(surface, inputs, reference, purpose=purpose, keys=keys, start=start)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.surfaces import Surface, SurfaceName
 from securegan.attacks.threat import AnyNorm
@@ -18,7 +19,8 @@ from securegan.evaluation.lighter import at_epochs, without_worst_case
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import NO_REFERENCE, Quality
-from securegan.evaluation.robustness import Attacked, attack_surface, robustness_figures
+from securegan.evaluation.radii import radius_figures
+from securegan.evaluation.robustness import FORGETFUL, Attacked, attack_surface, robustness_figures
 from securegan.evaluation.sampling import generated, great_circle, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.judge import Judge
@@ -49,6 +51,7 @@ class Evaluator:
         """
         self.data, self.judge, self.attack, self.protocol, self.seed = data, judge, attack, protocol, seed
         self.quality = Quality(data, judge, [judge, *extractors], protocol, seed, cache_dir)
+        self.memory: Memory = FORGETFUL
         self._judge_detector: JudgeDetector | None = None
 
     def measure(self, module: GenerativeModule, split: str, detectors: Sequence[Detector], *, final: bool) -> Outcome:
@@ -91,10 +94,18 @@ class Evaluator:
             if name == "latent":
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
-            done[name] = attack_surface(surface, attack, chunks, module, seed=self.seed, detector=detector)
+            memory = self.memory if final else FORGETFUL
+            done[name] = attack_surface(
+                surface, attack, chunks, module, seed=self.seed, detector=detector, memory=memory
+            )
             scores = done[name].scores.get("adversarial")
             flagged = None if scores is None or detector is None else scores > detector.threshold
             outcome.merge(robustness_figures(surface, done[name], flagged))
+            if final:
+                factors = self.protocol.eps_factors
+                outcome.merge(
+                    radius_figures(surface, attack, done[name], chunks, factors, seed=self.seed, memory=memory)
+                )
             if final and self.protocol.check_images:
                 n = self.protocol.check_images if surface.space.name == "pixels" else self.protocol.check_images // 4
                 few = list(inputs_of(surface, module, self.data, split, max(1, n)))

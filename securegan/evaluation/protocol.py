@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from securegan.configuration.extractors import ExtractorName
-from securegan.configuration.types import NonNegativeInt, PositiveInt
+from securegan.configuration.types import NonNegativeInt, PositiveFloat, PositiveInt
 from securegan.metrics.inception import Stage
 
 
@@ -27,6 +27,7 @@ class Protocol:
         epoch_restarts: PositiveInt = 1,
         test_attack_images: PositiveInt = 1000,
         latent_attack_images: PositiveInt = 200,
+        eps_factors: Sequence[PositiveFloat] = (),
         check_images: NonNegativeInt = 128,
         inception_weights: str | None = None,
         inception_download: bool = False,
@@ -45,6 +46,8 @@ class Protocol:
         epoch_steps, epoch_restarts: of the attack at evaluation epochs, at most its own.
         test_attack_images: inputs per pixel surface at the end, with the attack's own restarts.
         latent_attack_images: codes of the latent surface at the end; each step goes through generator and judge.
+        eps_factors: at the end, success is measured at these multiples of the attack's radius as well, such as
+            ``[0.25,0.5,1,2]``; each costs an attack on what survived the one before.
         check_images: inputs of the gradient-masking checks; 0 is off.
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         inception_stage: the features to score in: 2048 for the figures of papers, 64, 192 or 768 of an earlier stage,
@@ -61,7 +64,7 @@ class Protocol:
         self.epoch_attack_images = epoch_attack_images
         self.epoch_steps, self.epoch_restarts = epoch_steps, epoch_restarts
         self.test_attack_images, self.latent_attack_images = test_attack_images, latent_attack_images
-        self.check_images = check_images
+        self.eps_factors, self.check_images = tuple(eps_factors), check_images
         self.inception_weights, self.inception_download = inception_weights, inception_download
         self.inception_stage = inception_stage
         self.extractors = [ExtractorName.parse(written) for written in extractors]

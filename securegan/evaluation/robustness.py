@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import Attack, random_perturbation, start_noise
+from securegan.attacks.engine import Attack, Memory, NoMemory, random_perturbation, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import Surface
 from securegan.detectors.base import Detector
@@ -18,6 +18,7 @@ from securegan.metrics.robustness import AttackTally, wilson
 from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
+FORGETFUL = NoMemory()
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Attacked:
     random_wrong: Tensor
     distance: Tensor
     queries: Tensor
+    nearest: Tensor
     scores: dict[str, Tensor] = field(default_factory=dict)  # detector scores of clean/noise/adversarial images
     beside: dict[str, Tensor] = field(default_factory=dict)  # what the surface says beside
     examples: dict[str, np.ndarray] = field(default_factory=dict)  # of rank 0's first chunks
@@ -45,12 +47,14 @@ def attack_surface(
     *,
     seed: int,
     detector: Detector | None = None,
+    memory: Memory = FORGETFUL,
 ) -> Attacked:
     """Run ``attack`` on this rank's ``chunks`` and gather what happened; all ranks take part."""
     columns = _no_rows(surface, watched=detector is not None)
     examples: dict[str, np.ndarray] = {}
     for chunk in chunks:
-        result = attack(surface, chunk.x, chunk.reference, purpose=(seed, "attack", surface.name), keys=chunk.keys)
+        purpose = (seed, "attack", surface.name)
+        result = memory.run(attack, surface, chunk.x, chunk.reference, purpose=purpose, keys=chunk.keys)
         threat = attack.threat(surface)
         noise = start_noise(chunk.x, threat.norm, (seed, "noise", surface.name), chunk.keys)
         ball = surface.space.ball(chunk.x, threat.eps, threat.norm)
@@ -64,6 +68,7 @@ def attack_surface(
             "random_wrong": random_wrong,
             "distance": result.distance,
             "queries": result.queries,
+            "nearest": result.nearest,
         }
         if detector is not None and surface.space.name == "pixels":
             row["score:clean"] = detector.scores(module, chunk.x)
@@ -90,7 +95,7 @@ def _no_rows(surface: Surface, *, watched: bool) -> dict[str, list[Tensor]]:
     """A column of no rows for each figure per example: a rank without inputs takes part in gathering all the same."""
     types = {name: torch.int64 for name in ("keys", "reference", "queries")}
     types |= {name: torch.bool for name in ("clean_right", "success", "valid", "random_wrong")}
-    types["distance"] = torch.float32
+    types |= {name: torch.float32 for name in ("distance", "nearest")}
     if watched:
         images = ("clean", "noise", "adversarial") if surface.space.name == "pixels" else ("adversarial",)
         types |= {f"score:{name}": torch.float64 for name in images}

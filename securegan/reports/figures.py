@@ -6,7 +6,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from securegan.reports import curves, diagnostics, pictures
+from securegan.reports import curves, diagnostics, pictures, radii
 from securegan.reports.glossary import SPACE
 from securegan.reports.results import RunResults
 from securegan.reports.style import DARK, LIGHT, Theme, png
@@ -78,6 +78,13 @@ _DIAGNOSTICS = (
         diagnostics.detection_over_epochs,
     ),
 )
+_RADII = _Entry(
+    "attack_radius",
+    "Attack success against the radius",
+    "How far an adversary must move an input: the further right a curve rises, the better; one that starts high at "
+    "small radii shows a decision that is hardly defended at all.",
+    radii.success_by_radius,
+)
 _QUALITY = _Entry(
     "quality",
     "Quality over training",
@@ -132,10 +139,16 @@ def draw_all(results: RunResults) -> Plots:
     """Draw every figure of a run."""
     return Plots(
         diagnostics=[entry.plot(results) for entry in _DIAGNOSTICS],
-        attacks=[_attack(surface).plot(results) for surface in results.surfaces],
+        attacks=[entry.plot(results) for entry in _attacks(results)],
         training=[entry.plot(results) for entry in (_QUALITY, _LOSSES)],
         samples=[entry.plot(results) for entry in _pictures(results)],
     )
+
+
+def _attacks(results: RunResults) -> list[_Entry]:
+    """Pictures by surface; success against the radius only where several radii were tried."""
+    entries = [_attack(surface) for surface in results.surfaces]
+    return [_RADII, *entries] if radii.curves(results) else entries
 
 
 def _pictures(results: RunResults) -> tuple[_Entry, ...]:

@@ -94,6 +94,10 @@ _ROBUSTNESS = {
         "Class read, clean", "Reconstructions of clean inputs in which an independent judge reads the label.", "rate"
     ),
     "judge_reads_attacked": Entry("Class read, attacked", "The same of attacked inputs.", "rate"),
+    "median_nearest": Entry(
+        "Median distance, any radius",
+        "Half of the inputs that the attack could turn at all were turned from nearer than this.",
+    ),
     "mean_queries": Entry("Queries", "Forward passes that the attack spent on an input, on average."),
 }
 

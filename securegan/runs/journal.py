@@ -1,0 +1,87 @@
+"""Results of attacks on disk: a long evaluation that was killed goes on where it stopped.
+
+A result is found again by everything it came from: the attack and its settings, the weights behind the surface, the
+inputs, and what the randomness is drawn for. A file that cannot be read counts as none.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from securegan.attacks.engine import Attack
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.surfaces import Surface
+from securegan.attacks.threat import AttackResult
+from securegan.runs.atomic import write_atomically
+
+NAMES = [field.name for field in fields(AttackResult)]
+
+
+class Journal:
+    """Attack results in ``folder``, which is made when the first is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(
+        self,
+        attack: Attack,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        *,
+        purpose: Sequence[int | str],
+        keys: Tensor | None,
+        start: Tensor | None = None,
+    ) -> AttackResult:
+        """The result of the attack, from disk where it was kept; see :meth:`Attack.__call__`."""
+        path = self.folder / f"{_digest(attack, surface, [inputs, reference, keys, start], purpose)}.safetensors"
+        if (kept := _read(path, inputs.device)) is not None:
+            return kept
+        result = attack(surface, inputs, reference, purpose=purpose, keys=keys, start=start)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: getattr(result, name).detach().cpu().contiguous() for name in NAMES}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary))
+        return result
+
+    def forget(self) -> None:
+        """Remove everything: the evaluation has ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path, device: torch.device) -> AttackResult | None:
+    try:
+        tensors = load_file(path, device=str(device))
+        return AttackResult(**{name: tensors[name] for name in NAMES})
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _digest(attack: Attack, surface: Surface, tensors: Sequence[Tensor | None], purpose: Sequence[int | str]) -> str:
+    settings = attack.settings() if isinstance(attack, EvasionAttack) else vars(attack)
+    said = [
+        torch.__version__,
+        type(attack).__qualname__,
+        settings,
+        type(surface).__qualname__,
+        surface.name,
+        list(purpose),
+    ]
+    found = hashlib.sha256(json.dumps(said, default=str).encode())
+    states = [tensor for victim in surface.victims for tensor in victim.state_dict().values()]
+    for tensor in [*tensors, *states]:
+        found.update(b"-" if tensor is None else _bytes(tensor))
+    return found.hexdigest()[:32]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    plain = tensor.detach().cpu().contiguous()
+    return str((plain.dtype, tuple(plain.shape))).encode() + plain.flatten().view(torch.uint8).numpy().tobytes()

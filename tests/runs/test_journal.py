@@ -1,0 +1,87 @@
+"""Attack results on disk: found again by what they came from, and by nothing less."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from securegan.attacks.engine import Attack
+from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.surfaces import LabelSurface
+from securegan.attacks.threat import AttackResult
+from securegan.runs.journal import NAMES, Journal
+
+
+class Counted:
+    """A linear classifier of two classes that counts the images it sees."""
+
+    def __init__(self) -> None:
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        for parameter in self.net.parameters():
+            nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+        self.seen = 0
+        self.surface = LabelSurface(self._count, (self.net,), "ab")
+
+    def _count(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.net(x)
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def attacked(
+    journal: Journal, counted: Counted, attack: Attack, images: Tensor = IMAGES, **asked: object
+) -> AttackResult:
+    truth = counted.net(IMAGES).argmax(1)
+    settings: dict[str, object] = {"purpose": (0, "attack"), "keys": torch.arange(6), **asked}
+    return journal.run(attack, counted.surface, images, truth, **settings)  # type: ignore[arg-type]
+
+
+def test_the_same_attack_is_read_and_not_run(tmp_path: Path, counted: Counted) -> None:
+    journal, attack = Journal(tmp_path / "attacks"), PGD(eps=0.1, steps=3)
+    first = attacked(journal, counted, attack)
+    seen = counted.seen
+    again = attacked(Journal(tmp_path / "attacks"), counted, PGD(eps=0.1, steps=3))
+    assert counted.seen == seen > 0
+    for name in NAMES:
+        before, after = getattr(first, name), getattr(again, name)
+        assert before.dtype == after.dtype and torch.equal(before, after)
+    journal.forget()
+    assert not (tmp_path / "attacks").exists()
+
+
+@pytest.mark.parametrize("change", ["eps", "steps", "images", "keys", "purpose", "weights", "start"])
+def test_whatever_else_goes_in_is_another_attack(tmp_path: Path, counted: Counted, change: str) -> None:
+    journal = Journal(tmp_path / "attacks")
+    attacked(journal, counted, PGD(eps=0.1, steps=3))
+    seen = counted.seen
+    other: dict[str, object] = {}
+    if change == "weights":
+        with torch.no_grad():
+            next(iter(counted.net.parameters())).mul_(1.0001)
+    elif change == "images":
+        other["images"] = IMAGES + 1e-3
+    elif change == "keys":
+        other["keys"] = torch.arange(6) + 1
+    elif change == "purpose":
+        other["purpose"] = (1, "attack")
+    elif change == "start":
+        other["start"] = IMAGES
+    attack = PGD(eps=0.2 if change == "eps" else 0.1, steps=4 if change == "steps" else 3)
+    attacked(journal, counted, attack, **other)  # type: ignore[arg-type]
+    assert counted.seen > seen
+
+
+def test_a_damaged_file_counts_as_none(tmp_path: Path, counted: Counted) -> None:
+    journal, attack = Journal(tmp_path / "attacks"), PGD(eps=0.1, steps=3)
+    first = attacked(journal, counted, attack)
+    (file,) = (tmp_path / "attacks").iterdir()
+    file.write_bytes(file.read_bytes()[:-40])
+    assert torch.equal(attacked(journal, counted, attack).adversarial, first.adversarial)
