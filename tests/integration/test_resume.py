@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from securegan.attacks.evasion.base import Task
+from securegan.attacks.evasion.pgd import PGD
+from securegan.configuration.compose import compose_checked
 from securegan.errors import UserError
 from securegan.experiment import Experiment
 
@@ -51,6 +54,36 @@ def test_an_interrupted_run_says_how_to_go_on(
         process.kill()
     assert process.returncode == code and "Traceback" not in said
     assert f"interrupted; continue with: python -m securegan.run ckpt={folder}" in said
+
+
+def test_attacks_that_a_killed_evaluation_had_made_are_not_made_again(
+    tmp_path: Path, small_settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "killed"
+    search, attacked = PGD.search, set[str]()
+
+    def killed_on_latents(attack: PGD, task: Task) -> None:
+        if task.purpose[1] == "attack" and task.surface.name == "latent" and (folder / "attacks").exists():
+            raise KeyboardInterrupt
+        search(attack, task)
+
+    def counted(attack: PGD, task: Task) -> None:
+        if task.purpose[1] == "attack":
+            attacked.add(task.surface.name)
+        search(attack, task)
+
+    monkeypatch.setattr(PGD, "search", killed_on_latents)
+    with Experiment.start(folder, compose_checked([*small_settings, "trainer.max_epochs=1"])[0]) as experiment:
+        experiment.fit()
+        with pytest.raises(KeyboardInterrupt):
+            experiment.test()
+    monkeypatch.setattr(PGD, "search", counted)
+    with Experiment.resume(folder) as experiment:
+        experiment.fit()
+        experiment.test()
+    assert attacked == {"latent"}
+    assert not (folder / "attacks").exists()
+    assert "robustness/attack_success_label" in experiment.folder.results["test"]["metrics"]
 
 
 def test_how_often_a_run_is_measured_does_not_change_its_weights(
