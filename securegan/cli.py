@@ -1,4 +1,4 @@
-"""The ``securegan`` command: ``run``, ``report``, ``sample`` and ``export``."""
+"""The ``securegan`` command: ``run``, ``report``, ``attack``, ``sample`` and ``export``."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from securegan.errors import UserError, near_match
 
-COMMANDS = ("run", "report", "sample", "export")
+COMMANDS = ("run", "report", "attack", "sample", "export")
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +46,11 @@ def _parser() -> Parser:
     report = commands.add_parser("report", help="make the figures and report.html of a run folder again")
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     report.set_defaults(do=_report)
+    attack = commands.add_parser("attack", help="attack a trained run with something else, with a report of its own")
+    attack.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    attack.add_argument("overrides", nargs="+", metavar="SETTING", help="such as attack=suite attack.eps=8/255")
+    attack.add_argument("--out", type=Path, required=True, help="a new folder, or one whose attack was interrupted")
+    attack.set_defaults(do=_attack)
     sample = commands.add_parser("sample", help="write images of a run's trained generator")
     sample.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     sample.add_argument("--n", type=_positive, default=64, help="how many images (default: %(default)s)")
@@ -81,6 +86,19 @@ def _report(arguments: argparse.Namespace) -> None:
     from securegan.reports.write import write_report
 
     print_summary(RunResults.load(arguments.run), write_report(arguments.run))
+
+
+def _attack(arguments: argparse.Namespace) -> None:
+    from securegan.installation import check_installation
+
+    check_installation()
+    from securegan.experiment import Experiment
+    from securegan.runs.quiet import quieten
+
+    quieten()
+    with Experiment.attack_again(arguments.run, arguments.out, arguments.overrides) as experiment:
+        experiment.test()
+        experiment.report()
 
 
 def _sample(arguments: argparse.Namespace) -> None:

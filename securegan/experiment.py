@@ -1,6 +1,7 @@
 """One run from its composed config to its report: what is built in which order, and where everything is written."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +15,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build, build_each
+from securegan.configuration.attacked import with_attack
 from securegan.configuration.paths import with_absolute_paths
 from securegan.configuration.validate import validate
 from securegan.data.module import ImageDataModule
 from securegan.defenses.base import Defense
 from securegan.detectors.base import Detector
+from securegan.errors import UserError
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.extractors import build_extractors
@@ -46,6 +49,8 @@ class Experiment:
 
     def __init__(self, folder: RunFolder, config: DictConfig, *, resumed: bool) -> None:
         self.folder, self.config, self.resumed = folder, config, resumed
+        trained = RunFolder(Path(config.ckpt)) if config.ckpt and not resumed else folder
+        self.checkpoints = trained.checkpoints
         self.seed = int(config.seed)
         cache = Path(str(config.cache_dir)).expanduser()
         self.protocol: Protocol = build(config.metrics)
@@ -95,6 +100,11 @@ class Experiment:
         folder = RunFolder.open(path)
         config = folder.config()
         validate(config)
+        if config.ckpt:
+            raise UserError(
+                f"{path} holds an attack on the run {config.ckpt}, and nothing was trained there: give the same "
+                "securegan attack again, which goes on where it stopped."
+            )
         if folder.has_saved_point():
             verified(folder.checkpoints, "last")
         if is_main_process():
@@ -104,6 +114,19 @@ class Experiment:
         except BaseException:
             folder.release()
             raise
+
+    @classmethod
+    def attack_again(cls, trained: Path, out: Path, overrides: Sequence[str]) -> Self:
+        """The chosen checkpoint of the run in ``trained`` under another attack, with a folder and report of its own.
+
+        The same call on the same ``out`` goes on where an interrupted one stopped.
+        """
+        source = RunFolder.open(trained)
+        config = with_attack(source.config(), overrides, trained)
+        verified(source.checkpoints, "best")
+        experiment = cls.start(out, config)
+        experiment.folder.rows = source.rows
+        return experiment
 
     def _build_loggers(self) -> list[Logger]:
         plain = OmegaConf.to_container(self.config, resolve=True)
@@ -160,7 +183,7 @@ class Experiment:
 
     def test(self) -> None:
         """Every figure that is reported: the chosen checkpoint on the test split."""
-        entry = load_weights(self.module, self.folder.checkpoints, "best")
+        entry = load_weights(self.module, self.checkpoints, "best")
         self.module.to(self.trainer.strategy.root_device)
         start = time.monotonic()
         journal = Journal(self.folder.path / "attacks")

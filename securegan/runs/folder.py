@@ -224,7 +224,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "command": shlex.join(["python", "-m", "securegan.run", *_arguments()]),
+        "command": shlex.join([*_program(), *_arguments()]),
         "versions": versions,
         "commit": git_commit(),
         "machine": {
@@ -234,6 +234,12 @@ def environment() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def _program() -> list[str]:
+    """What the arguments were given to: the ``securegan`` command, or the main job."""
+    called = Path(sys.argv[0]).name
+    return ["securegan"] if called in ("securegan", "__main__.py", "cli.py") else ["python", "-m", "securegan.run"]
 
 
 def _arguments() -> list[str]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import securegan.run
 from securegan.configuration.compose import compose_checked
+from securegan.errors import ConfigError, UserError
 from securegan.experiment import Experiment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -155,3 +156,34 @@ def test_a_finished_run_is_not_measured_again(finished: Path, command: Command) 
     assert done.returncode == 0, done.stderr
     assert "already finished" in done.stdout and f"{finished}/report.html" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_trained_run_is_attacked_with_something_else(finished: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    asked = ["attack=fgsm", "attack.surfaces=[label]", "metrics.test_attack_images=16"]
+    with Experiment.attack_again(finished, tmp_path / "out", asked) as experiment:
+        experiment.test()
+        experiment.report()
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (finished, tmp_path / "out"))
+    assert second["protocol"]["attack"]["name"] == "fgsm" and second["rows"] == first["rows"]
+    for key in ("quality/fid_judge", "quality/is_judge"):  # of the same checkpoint
+        assert second["test"]["metrics"][key] == first["test"]["metrics"][key]
+    key = "robustness/attack_success_label"
+    assert second["test"]["metrics"][key] <= first["test"]["metrics"][key] and second["test"]["n"][key] <= 16
+    assert "robustness/attack_success_latent" not in second["test"]["metrics"]
+    assert (tmp_path / "out" / "report.html").is_file()
+    with pytest.raises(UserError, match="nothing was trained there"):
+        Experiment.resume(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("data=mnist", "data cannot be changed on a trained run"), ("attack=none", "expected an attack such as")],
+)
+def test_what_was_trained_cannot_be_changed_afterwards(
+    finished: Path, tmp_path: Path, override: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Experiment.attack_again(finished, tmp_path / "out", [override])
+    assert not (tmp_path / "out").exists()
