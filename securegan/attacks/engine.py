@@ -120,60 +120,85 @@ class Search:
         self.queries[where] += 1
 
 
+class Step(ABC):
+    """How an ascent moves on from a point whose objective and gradient are known; may remember the points before."""
+
+    @abstractmethod
+    def keep(self, index: Tensor) -> None:
+        """Go on with some of the examples, or with copies of them."""
+
+    @abstractmethod
+    def move(self, x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """The next points, after ``x (N, ...)`` with objectives ``value (N,)``; called once a step, in order."""
+
+
+class FixedStep(Step):
+    """Projected steps of size ``alpha``.
+
+    With ``momentum`` the direction is a decaying sum of gradients, each divided by its mean absolute value (Dong et al.
+    2018, arXiv 1710.06081, eq. 6, up to a constant).
+    """
+
+    def __init__(self, ball: Ball, norm: Norm, alpha: float, momentum: float = 0.0) -> None:
+        self.ball, self.norm, self.alpha, self.momentum = ball, norm, alpha, momentum
+        self.gathered = torch.zeros_like(ball.origin) if momentum else None
+
+    def keep(self, index: Tensor) -> None:
+        self.ball = self.ball[index]
+        self.gathered = None if self.gathered is None else self.gathered[index]
+
+    def move(self, x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        if self.gathered is not None:
+            size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
+            gradient = self.gathered = self.momentum * self.gathered + gradient / per_example(size, gradient)
+        return self.ball.project(x + self.alpha * steepest(gradient, self.norm))
+
+
 def ascend(
     surface: Surface,
-    ball: Ball,
+    step: Step,
     x: Tensor,
     reference: Tensor,
     search: Search,
     where: Tensor,
     *,
     objective: Objective,
-    norm: Norm,
-    alpha: float,
     steps: int,
     early_drop: bool,
-    momentum: float = 0.0,
 ) -> None:
-    """``steps`` projected steps of size ``alpha`` up ``objective``; every iterate is offered to ``search``.
-
-    With ``momentum`` the direction is a decaying sum of gradients, each divided by its mean absolute value (Dong et al.
-    2018, arXiv 1710.06081, eq. 6, up to a constant).
+    """``steps`` times ``step`` up ``objective``; every point on the way is offered to ``search``.
 
     The batch is filled up to a round size with copies and with examples that are searched no longer, whose results are
     not looked at: convolution libraries compile and keep code for every size they meet.
 
-    Args: x, reference, ball: of the examples ``where``, indices into the search's N.
+    Args: x, reference, step: of the examples ``where``, indices into the search's N.
     """
     filled = torch.arange(_round_size(len(where)), device=where.device)
     live, kept = filled < len(where), filled % len(where)
-    x, reference, where, ball = x[kept], reference[kept], where[kept], ball[kept]
-    gathered = torch.zeros_like(x) if momentum else None
-    for step in range(steps + 1):
+    x, reference, where = x[kept], reference[kept], where[kept]
+    step.keep(kept)
+    for count in range(steps + 1):
         x = x.detach()
-        if step < steps:
+        if count < steps:
             x.requires_grad_(True)
-        with torch.set_grad_enabled(step < steps):
+        with torch.set_grad_enabled(count < steps):
             view = surface.assess(x, reference, objective)
         wrong = ~view.right
         search.offer(where[live], x.detach()[live], view.margin.detach()[live], wrong[live])
-        if step == steps:
+        if count == steps:
             return
         (gradient,) = torch.autograd.grad(view.value.sum(), x)
-        x = x.detach()
-        if gathered is not None:
-            size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
-            gradient = gathered = momentum * gathered + gradient / per_example(size, gradient)
+        x, value = x.detach(), view.value.detach()
         if early_drop and (wrong & live).any():
             live &= ~wrong
             if not live.any():
                 return
             kept = live.int().argsort(descending=True, stable=True)[: _round_size(int(live.sum()))]
             if len(kept) < len(live):
-                x, gradient, reference, where = x[kept], gradient[kept], reference[kept], where[kept]
-                live, ball = live[kept], ball[kept]
-                gathered = None if gathered is None else gathered[kept]
-        x = ball.project(x + alpha * steepest(gradient, norm))
+                x, value, gradient, reference = x[kept], value[kept], gradient[kept], reference[kept]
+                live, where = live[kept], where[kept]
+                step.keep(kept)
+        x = step.move(x, value, gradient)
 
 
 def _round_size(n: int) -> int:

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "vae": "securegan.models.vae.lightning_model.VAE",
     },
     "attack": {
+        "apgd": "securegan.attacks.evasion.apgd.APGD",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
         "pgd": "securegan.attacks.evasion.pgd.PGD",
     },

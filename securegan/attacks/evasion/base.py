@@ -13,7 +13,7 @@ from torch import Tensor
 from securegan.attacks.engine import Attack, Search, finish, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import Ball
-from securegan.attacks.surfaces import Surface, SurfaceName
+from securegan.attacks.surfaces import Objective, Surface, SurfaceName
 from securegan.attacks.targets import TargetChoice, TowardsClass, choose_targets
 from securegan.attacks.threat import AnyNorm, AttackResult, Knowledge, Norm, Radii, ThreatModel
 from securegan.configuration.types import NonNegativeInt, Radius
@@ -47,6 +47,17 @@ class Task:
     def noise(self, where: Tensor, norm: Norm, *parts: int | str) -> Tensor:
         """Noise as of :func:`start_noise` for some of the examples; ``parts`` name the draw."""
         return start_noise(self.inputs[where], norm, (*self.purpose, *parts), self.keys_of(where))
+
+    def random_start(self, where: Tensor, norm: Norm, *parts: int | str) -> Tensor:
+        """Random points of the ball, as far out as the surface wants searches to start; ``parts`` name the draw."""
+        ball, share = self.ball[where], self.surface.start_share
+        start = ball.start(self.noise(where, norm, *parts))
+        return start if share == 1 else ball.project(self.inputs[where].lerp(start, share))
+
+
+def objectives_on(surface: Surface, asked: Sequence[Objective]) -> tuple[Objective, ...]:
+    """The asked objectives that differ on this surface; its own first one where none of them does."""
+    return tuple(o for o in asked if o in surface.objectives) or surface.objectives[:1]
 
 
 class EvasionAttack(Attack):

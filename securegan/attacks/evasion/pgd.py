@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 from torch import Tensor
 
-from securegan.attacks.engine import ascend
-from securegan.attacks.evasion.base import EvasionAttack, Task
-from securegan.attacks.surfaces import Objective, Surface
+from securegan.attacks.engine import FixedStep, ascend
+from securegan.attacks.evasion.base import EvasionAttack, Task, objectives_on
+from securegan.attacks.surfaces import Objective
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveInt, Radius
 
@@ -52,39 +52,29 @@ class PGD(EvasionAttack):
 
     def search(self, task: Task) -> None:
         for restart in range(self.restarts):
-            for objective in self._objectives(task.surface):
+            for objective in objectives_on(task.surface, self.objectives):
                 where = task.open(early_drop=self.early_drop)
                 if not len(where):
                     return
                 ascend(
                     task.surface,
-                    task.ball[where],
+                    FixedStep(task.ball[where], self.norm, self._alpha(self._eps(task.surface)), self.momentum),
                     self._start(task, where, objective, restart),
                     task.reference[where],
                     task.search,
                     where,
                     objective=objective,
-                    norm=self.norm,
-                    alpha=self._alpha(self._eps(task.surface)),
                     steps=self.steps,
                     early_drop=self.early_drop,
-                    momentum=self.momentum,
                 )
 
     def _start(self, task: Task, where: Tensor, objective: Objective, restart: int) -> Tensor:
         """The end of an earlier search first, where there is one; then random points of the ball."""
-        x, ball = task.inputs[where], task.ball[where]
         if task.start is not None and restart == 0:
-            return ball.project(task.start[where])
+            return task.ball[where].project(task.start[where])
         if not (self.random_start or task.surface.flat_at_input):
-            return x
-        start = ball.start(task.noise(where, self.norm, objective, restart))
-        share = task.surface.start_share
-        return start if share == 1 else ball.project(x.lerp(start, share))
+            return task.inputs[where]
+        return task.random_start(where, self.norm, objective, restart)
 
     def _alpha(self, eps: float) -> float:
         return 2.5 * eps / self.steps if self.alpha is None else float(self.alpha)
-
-    def _objectives(self, surface: Surface) -> tuple[Objective, ...]:
-        """The asked objectives that differ on this surface; its own first one where none of them does."""
-        return tuple(o for o in self.objectives if o in surface.objectives) or surface.objectives[:1]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
@@ -26,8 +27,11 @@ ATTACKS: dict[str, Make] = {
     "pgd l2": lambda factor: PGD(norm="l2", eps=factor * L2, steps=8, restarts=1),
     "pgd momentum": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, momentum=1.0),
     "pgd dlr": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, objectives=("dlr",)),
+    "apgd": lambda factor: APGD(eps=factor * EPS, steps=12),
+    "apgd l2": lambda factor: APGD(norm="l2", eps=factor * L2, steps=12, objectives=("ce", "dlr", "margin")),
+    "apgd targets": lambda factor: APGD(eps=factor * EPS, steps=8, objectives=("ce",), target_classes=3),
 }
-GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd"}]
+GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
 attacks = pytest.mark.parametrize("make", ATTACKS.values(), ids=ATTACKS)
 
