@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from securegan.attacks.spaces import LatentSpace, PixelSpace
 
-Objective = Literal["ce", "margin", "dlr"]
+Objective = Literal["ce", "margin", "dlr", "latent", "output", "damage", "encoder"]
+TOWARDS_IMAGE: tuple[Objective, ...] = ("latent", "output")  # which need a target image
 SurfaceName = Literal["label", "authenticity", "reconstruction", "latent"]
 
 
@@ -80,6 +81,10 @@ class Surface(ABC):
     def outputs(self, x: Tensor, reference: Tensor) -> Tensor | None:
         """What the model makes of an image ``x``, where that is an image too."""
         return None
+
+    def aims(self, reference: Tensor) -> dict[str, Tensor]:
+        """``(N, C, H, W)`` per name: the images that an attack would have the outputs resemble, where there are any."""
+        return {}
 
     def beside(self, x: Tensor, adversarial: Tensor, reference: Tensor) -> dict[str, Tensor]:
         """``(N,)`` floats per name in ``beside_names``: what a reader wants to know of an attack beside its success."""

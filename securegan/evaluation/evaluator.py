@@ -9,10 +9,12 @@ from torch import Tensor
 
 from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.surfaces import Surface, SurfaceName
 from securegan.attacks.threat import AnyNorm
 from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
+from securegan.evaluation import distortion
 from securegan.evaluation.checks import MaskingChecks
 from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures, unattacked_figures
 from securegan.evaluation.lighter import at_epochs, without_worst_case
@@ -91,7 +93,7 @@ class Evaluator:
         outcome.protocol["threat_models"] = {name: attack.threat(s).as_dict() for name, s in surfaces.items()}
         for name, surface in surfaces.items():
             n = limit
-            if name == "latent":
+            if surface.space.name == "latent":
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
             memory = self.memory if final else FORGETFUL
@@ -107,17 +109,22 @@ class Evaluator:
                     radius_figures(surface, attack, done[name], chunks, factors, seed=self.seed, memory=memory)
                 )
             if final and self.protocol.check_images:
-                n = self.protocol.check_images if surface.space.name == "pixels" else self.protocol.check_images // 4
-                few = list(inputs_of(surface, module, self.data, split, max(1, n)))
+                checked = self.protocol.check_images // (1 if surface.space.name == "pixels" else 4)
+                few = list(inputs_of(surface, module, self.data, split, max(1, checked)))
                 outcome.checks += MaskingChecks(surface, few, attack, self.seed).run(self.judge)
+            if final and attack.towards_image and isinstance(surface, ReconstructionSurface):
+                some = list(inputs_of(surface, module, self.data, split, min(n, distortion.IMAGES)))
+                outcome.merge(distortion.distortion_figures(surface, attack, some, seed=self.seed))
             if name == "latent":
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
         return done
 
     def surfaces(self, module: GenerativeModule) -> dict[SurfaceName, Surface]:
         """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""
-        names = () if self.attack is None else check_surfaces(self.attack, module)
-        return build_surfaces(names, module, self.data, self.judge)
+        if self.attack is None:
+            return {}
+        names = check_surfaces(self.attack, module)
+        return build_surfaces(names, module, self.data, self.judge, towards_image=self.attack.towards_image)
 
     @property
     def noise(self) -> tuple[AnyNorm, float]:

@@ -129,6 +129,9 @@ def _examples(surface: Surface, chunk: Inputs, adversarial: Tensor, success: Ten
             f"{surface.name}_before": np.array(surface.words(x, reference)),
             f"{surface.name}_after": np.array(surface.words(moved, reference)),
         }
+        found |= {
+            f"{surface.name}_{name}": made.float().cpu().numpy() for name, made in surface.aims(reference).items()
+        }
         for name, images in (("clean", x), ("adversarial", moved)):
             if (made := surface.outputs(images, reference)) is not None:
                 found[f"{surface.name}_{name}_output"] = made.float().cpu().numpy()
@@ -147,10 +150,10 @@ def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | N
             side = right & (attacked.reference == value)
             outcome.share(f"robustness/attack_success_authenticity_{name}", attacked.success & side, side)
     for name, values in attacked.beside.items():  # of the inputs that could be lost
-        key, kept = f"robustness/{name}_{surface.name}", values[right].double()
+        key, kept = f"robustness/{name}_{surface.name}", values[right & ~values.isnan()].double()
         if len(kept):
             outcome.metrics[key], outcome.n[key] = float(kept.mean()), len(kept)
-        if len(kept) and name.startswith("judge_reads"):
+        if len(kept) and name.startswith(("judge_reads", "as_")):
             outcome.interval[key] = wilson(int(kept.sum()), len(kept))
     if attacked.success.any():
         outcome.metrics[f"robustness/median_distance_{surface.name}"] = float(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.evasion.base import EvasionAttack
-from securegan.attacks.reconstruction import ReconstructionSurface
+from securegan.attacks.reconstruction import ReconstructionSurface, TargetImages
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import (
     AuthenticitySurface,
@@ -26,6 +26,8 @@ from securegan.judges.judge import Judge
 from securegan.metrics.detection import equal_error_threshold
 from securegan.metrics.distributed import gather_rows
 from securegan.models.base import GenerativeModule
+
+TARGET_IMAGES = 256  # of the calibration split, among which each input's target is chosen
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def check_surfaces(attack: EvasionAttack, module: GenerativeModule) -> tuple[Sur
             )
     unsuited = {name: attack.unsuited(*_kind(name, module)) for name in attack.surfaces or there}
     suited = tuple(name for name, why in unsuited.items() if why is None)
+    if not suited and not attack.surfaces:
+        raise ConfigError(f"attack={attack.name} is not possible with this model: {next(iter(unsuited.values()))}.")
     for name, reason in unsuited.items():
-        if reason is not None and (attack.surfaces or not suited):
+        if reason is not None and attack.surfaces:
             raise ConfigError(f"attack.surfaces={name} is not possible: {reason}; expected some of {list(suited)}.")
     return suited
 
@@ -70,9 +74,17 @@ def _kind(name: SurfaceName, module: GenerativeModule) -> tuple[Literal["pixels"
 
 
 def build_surfaces(
-    names: tuple[SurfaceName, ...], module: GenerativeModule, data: ImageDataModule, judge: Judge
+    names: tuple[SurfaceName, ...],
+    module: GenerativeModule,
+    data: ImageDataModule,
+    judge: Judge,
+    *,
+    towards_image: bool = False,
 ) -> dict[SurfaceName, Surface]:
-    """The named surfaces of ``module`` as it is now; all ranks take part (thresholds are calibrated)."""
+    """The named surfaces of ``module`` as it is now; all ranks take part (thresholds are calibrated).
+
+    Where reconstructions are to be pushed ``towards_image``, their targets come from the calibration split.
+    """
     made: dict[SurfaceName, Surface] = {}
     for name in names:
         if name == "label":
@@ -82,14 +94,27 @@ def build_surfaces(
             threshold = authenticity_threshold(module, data)
             made[name] = AuthenticitySurface(module.authenticity_logits, threshold, module.observers("discriminator"))
         elif name == "reconstruction":
-            reads = judge.task == "labels" and module.spec.num_classes > 0
-            victims = (*module.victims(), judge)
-            made[name] = ReconstructionSurface(
-                module.reconstruct, mean_image(data, module.device), victims, judge.logits if reads else None
-            )
+            made[name] = _reconstruction_surface(module, data, judge, towards_image=towards_image)
         else:
             made[name] = _latent_surface(module, judge)
     return made
+
+
+def _reconstruction_surface(
+    module: GenerativeModule, data: ImageDataModule, judge: Judge, *, towards_image: bool
+) -> Surface:
+    targets = None
+    if towards_image:
+        pool = data.chunk("calibrate", 0, TARGET_IMAGES)
+        targets = TargetImages(pool.images.to(module.device), pool.labels.to(module.device), module.seed)
+    return ReconstructionSurface(
+        module.reconstruct,
+        mean_image(data, module.device),
+        (*module.victims(), judge),
+        judge.logits if judge.task == "labels" and module.spec.num_classes > 0 else None,
+        module.encode,
+        targets,
+    )
 
 
 def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
@@ -135,7 +160,7 @@ def inputs_of(
         x = batch.images.to(device)
         if isinstance(surface, ReconstructionSurface):
             with shielded(surface.victims):
-                yield Inputs(keys, x, surface.hold(x, batch.labels.to(device)))
+                yield Inputs(keys, x, surface.hold(x, batch.labels.to(device), keys))
             continue
         real = torch.ones(len(x), dtype=torch.int64, device=device)
         yield Inputs(keys, x, batch.labels.to(device) if surface.name == "label" else real)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from securegan.data.batch import Batch, DataSpec
 from securegan.data.module import ImageDataModule
 from securegan.errors import UserError
+from securegan.models.networks.autoencoder import Posterior
 from securegan.models.networks.discriminator import DiscriminatorOutput
 from securegan.models.ports import Ports, StepContext
 from securegan.randomness import integers, normal
@@ -89,6 +90,10 @@ class GenerativeModule(pl.LightningModule):
 
     def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """What the averaged autoencoder makes of ``images``, given their classes; surface ``reconstruction``."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Posterior:
+        """What the averaged encoder says of ``images``; of a model that offers ``reconstruction``."""
         raise NotImplementedError
 
     def reconstruct_raw(self, images: Tensor, labels: Tensor | None) -> Tensor:

@@ -41,6 +41,28 @@ def quality_curves(results: RunResults, theme: Theme) -> Figure | str:
     return figure
 
 
+def distortion_curve(results: RunResults, theme: Theme) -> Figure | str:
+    """How near outputs come to a target image for how much distortion of the input, beside proportion."""
+    curve = results.distribution("auddc_reconstruction")
+    if curve is None:
+        return "No attack of this run grew its distortion towards target images."
+    key = "robustness/auddc_reconstruction"
+    figure = new_figure(theme)
+    axes = figure.subplots()
+    dress(axes, theme, x="distortion of the input (1: the target itself)", y="distance of the output to the target")
+    place = np.linspace(0, 1, curve.size)
+    label = f"mean of the inputs, area {written(results.headline.value(key))}"
+    axes.plot(place, curve, color=theme.adversarial, linewidth=1.8, label=label)
+    axes.plot(
+        [0, 1], [1, 0], color=theme.muted, linewidth=1.2, linestyle=(0, (4, 3)), label="in proportion, area 0.500"
+    )
+    axes.set_xlim(0, 1)
+    legend(axes, theme)
+    n = count_written(results.headline.n.get(key))
+    sign(figure, theme, footer(results, n=n, split=results.headline.split, surfaces=["reconstruction"]))
+    return figure
+
+
 def _line(axes: Axes, results: RunResults, key: str, colour: str, position: int) -> None:
     points = results.series(key)
     seen, values = [row.images_seen for row, _ in points], [value for _, value in points]

@@ -99,6 +99,13 @@ _LOSSES = _Entry(
     "should fall.",
     curves.loss_curves,
 )
+_DISTORTION = _Entry(
+    "distortion",
+    "Distortion towards a target image",
+    "The farther the line bends below the dashed one, the less an adversary must change an input for an output like "
+    "the target's; the attack's radius grows along it.",
+    curves.distortion_curve,
+)
 _SAMPLES = _Entry(
     "samples",
     "Samples",
@@ -154,6 +161,12 @@ def _attacks(results: RunResults) -> list[_Entry]:
 def _pictures(results: RunResults) -> tuple[_Entry, ...]:
     """Reconstructions only of models that reconstruct."""
     return (_SAMPLES, _RECONSTRUCTIONS, _PATHS) if "reconstructions" in results.examples else (_SAMPLES, _PATHS)
+
+
+def _attacks(results: RunResults) -> list[_Entry]:
+    """The distortion curve only of attacks towards target images."""
+    entries = [_attack(surface) for surface in results.surfaces]
+    return [*entries, _DISTORTION] if "auddc_reconstruction" in results.arrays else entries
 
 
 def _attack(surface: str) -> _Entry:

@@ -98,6 +98,24 @@ _ROBUSTNESS = {
         "Median distance, any radius",
         "Half of the inputs that the attack could turn at all were turned from nearer than this.",
     ),
+    "as_ignore_target": Entry(
+        "Another class read",
+        "Of the inputs whose label the judge reads from the clean reconstruction, those in whose attacked one it reads "
+        "another class (AS ignoring the target, Kos et al. 2018).",
+        "rate",
+    ),
+    "as_target": Entry(
+        "Target's class read", "The same, and the class read is the target image's (AS target).", "rate"
+    ),
+    "auddc": Entry(
+        "Area under the distortion curve",
+        "How much distortion brings the output to the target (AUDDC): 0.5 where it follows the input in proportion, "
+        "less where it is easier to move.",
+    ),
+    "ssim_target": Entry(
+        "SSIM to the target, attacked", "Reconstructions of attacked inputs to that of the target image, on average."
+    ),
+    "ssim_target_clean": Entry("SSIM to the target, clean", "The same of clean inputs: where the attack starts."),
     "mean_queries": Entry("Queries", "Forward passes that the attack spent on an input, on average."),
 }
 

@@ -106,14 +106,17 @@ def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str
     rows = [clean, moved, np.clip(0.5 + factor * difference, 0, 1)]
     outputs = [_pictures(results, f"{surface}_{when}_output") for when in ("clean", "adversarial")]
     made = [output[:SHOWN] for output in outputs if output is not None]
+    aims = [_pictures(results, f"{surface}_{what}") for what in ("target", "target_output")]
+    aimed = [images[:SHOWN] for images in aims if images is not None]
     line = 0.14
     top, bottom = (line * max(word.count("\n") + 1 for word in words) for words in (before, after))
     margins = (1.15, 0.1 + top, 0.1, 0.42 + bottom)
-    rows += made
+    rows += [*made, *aimed]
     figure, axes = tile_figure(theme, columns=count, rows=len(rows), tile=0.8, margins=margins)
     pitch = _mosaic(axes, rows)
     names = ("output of z", "output of z + d") if surface == "latent" else ("before", "after")
-    titles = (*names, f"difference × {factor}", *("output before", "output after")[: len(made)])
+    outputs_named = ("output before", "output after")[: len(made)]
+    titles = (*names, f"difference × {factor}", *outputs_named, *("target", "output of target")[: len(aimed)])
     for position, name in enumerate(titles):
         _row_title(axes, name, position * pitch, theme)
     _decisions(axes, theme, before, after, (len(rows) - 1) * pitch)

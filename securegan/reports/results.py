@@ -20,7 +20,7 @@ from securegan.reports.redaction import redacted
 
 X_COLUMN = "images_seen"  # of steps.csv
 ATTACK_SUCCESS = "robustness/attack_success_"
-_DISTRIBUTIONS = ("fidelity_", "distance_")
+_DISTRIBUTIONS = ("fidelity_", "distance_", "auddc_")
 
 
 class Row(BaseModel):

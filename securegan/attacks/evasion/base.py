@@ -106,6 +106,11 @@ class EvasionAttack(Attack):
                 "grey levels are written as attack.eps=8/255."
             )
 
+    @property
+    def towards_image(self) -> bool:
+        """Whether it aims at a target image, which the surface must then own."""
+        return False
+
     def at(self, factor: float) -> Self:
         """The same attack with ``factor`` times the radius in either space."""
         other = copy.copy(self)

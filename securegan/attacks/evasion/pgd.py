@@ -13,7 +13,7 @@ from torch import Tensor
 
 from securegan.attacks.engine import FixedStep, ascend
 from securegan.attacks.evasion.base import EvasionAttack, Task, objectives_on
-from securegan.attacks.surfaces import Objective
+from securegan.attacks.surfaces import TOWARDS_IMAGE, Objective
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveInt, Radius
 
@@ -49,6 +49,10 @@ class PGD(EvasionAttack):
         self.steps, self.alpha, self.momentum = steps, alpha, momentum
         self.objectives = tuple(objectives)
         self.random_start, self.restarts, self.early_drop = random_start, restarts if random_start else 1, early_drop
+
+    @property
+    def towards_image(self) -> bool:
+        return any(objective in TOWARDS_IMAGE for objective in self.objectives)
 
     def search(self, task: Task) -> None:
         for restart in range(self.restarts):

@@ -97,6 +97,9 @@ class Hybrid(GAN):
     def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.averaged(images.contiguous(memory_format=self.memory_format), labels)
 
+    def encode(self, images: Tensor) -> Posterior:
+        return self.averaged.encoder(images.contiguous(memory_format=self.memory_format))
+
     def reconstruct_raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.autoencoder(images.contiguous(memory_format=self.memory_format), labels)
 

@@ -127,6 +127,9 @@ class VAE(GenerativeModule):
     def reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.averaged(self._laid_out(images), labels if self.conditional else None)
 
+    def encode(self, images: Tensor) -> Posterior:
+        return self.averaged.encoder(self._laid_out(images))
+
     def reconstruct_raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.autoencoder(self._laid_out(images), labels if self.conditional else None)
 
