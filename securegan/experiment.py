@@ -64,8 +64,9 @@ class Experiment:
         self.attack: EvasionAttack | None = build(config.attack, radii) if config.attack else None
         if self.attack is not None:
             self.attack.check_radius()
-            check_surfaces(self.attack, self.module)
         self.detectors: list[Detector] = build_each(config.detector)
+        if self.attack is not None:
+            check_surfaces(self.attack, self.module, self.detectors)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit

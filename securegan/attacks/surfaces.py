@@ -17,7 +17,15 @@ from securegan.attacks.spaces import LatentSpace, PixelSpace
 
 Objective = Literal["ce", "margin", "dlr", "latent", "output", "damage", "encoder"]
 TOWARDS_IMAGE: tuple[Objective, ...] = ("latent", "output")  # which need a target image
-SurfaceName = Literal["label", "authenticity", "reconstruction", "latent"]
+SurfaceName = Literal[
+    "label",
+    "authenticity",
+    "reconstruction",
+    "latent",
+    "latent_authenticity",
+    "latent_label",
+    "latent_detector",
+]
 
 
 class Assessment(NamedTuple):

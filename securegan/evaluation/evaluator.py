@@ -60,7 +60,7 @@ class Evaluator:
         """All figures of ``split``; all ranks take part and get the same."""
         outcome = self.quality.measure(module, split, final=final)
         detector = detectors[0] if detectors else None
-        attacked = self._attack_all(module, split, detector, outcome, final=final)
+        attacked = self._attack_all(module, split, detectors, outcome, final=final)
         if detector is not None:
             watched = next((name for name in ("label", "authenticity", "reconstruction") if name in attacked), None)
             if watched is not None:
@@ -81,13 +81,14 @@ class Evaluator:
         return outcome
 
     def _attack_all(
-        self, module: GenerativeModule, split: str, detector: Detector | None, outcome: Outcome, *, final: bool
+        self, module: GenerativeModule, split: str, detectors: Sequence[Detector], outcome: Outcome, *, final: bool
     ) -> dict[str, Attacked]:
+        detector = detectors[0] if detectors else None
         limit = self.protocol.test_attack_images if final else self.protocol.epoch_attack_images
         if self.attack is None or not limit:
             return {}
         attack = self.attack if final else at_epochs(self.attack, self.protocol)
-        surfaces = self.surfaces(module)
+        surfaces = self.surfaces(module, detectors)
         done: dict[str, Attacked] = {}
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
         outcome.protocol["threat_models"] = {name: attack.threat(s).as_dict() for name, s in surfaces.items()}
@@ -96,11 +97,20 @@ class Evaluator:
             if surface.space.name == "latent":
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
-            memory = self.memory if final else FORGETFUL
+            memory, coded = self.memory if final else FORGETFUL, surface.space.name == "latent"
             done[name] = attack_surface(
-                surface, attack, chunks, module, seed=self.seed, detector=detector, memory=memory
+                surface,
+                attack,
+                chunks,
+                module,
+                seed=self.seed,
+                detector=detector,
+                many_draws=final and coded,
+                memory=memory,
             )
             scores = done[name].scores.get("adversarial")
+            if name == "latent_detector":
+                scores = None  # to be flagged is what the adversary wants there
             flagged = None if scores is None or detector is None else scores > detector.threshold
             outcome.merge(robustness_figures(surface, done[name], flagged))
             if final:
@@ -119,12 +129,13 @@ class Evaluator:
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
         return done
 
-    def surfaces(self, module: GenerativeModule) -> dict[SurfaceName, Surface]:
+    def surfaces(self, module: GenerativeModule, detectors: Sequence[Detector]) -> dict[SurfaceName, Surface]:
         """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""
         if self.attack is None:
             return {}
-        names = check_surfaces(self.attack, module)
-        return build_surfaces(names, module, self.data, self.judge, towards_image=self.attack.towards_image)
+        names = check_surfaces(self.attack, module, detectors)
+        aimed = self.attack.towards_image
+        return build_surfaces(names, module, self.data, self.judge, detectors, towards_image=aimed)
 
     @property
     def noise(self) -> tuple[AnyNorm, float]:

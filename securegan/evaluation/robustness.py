@@ -19,6 +19,7 @@ from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
 FORGETFUL = NoMemory()
+DRAWS = 20  # of the best-of-many random baseline of codes
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Attacked:
     distance: Tensor
     queries: Tensor
     nearest: Tensor
+    any_random_wrong: Tensor | None = None  # of DRAWS perturbations, where so many were drawn
     scores: dict[str, Tensor] = field(default_factory=dict)  # detector scores of clean/noise/adversarial images
     beside: dict[str, Tensor] = field(default_factory=dict)  # what the surface says beside
     examples: dict[str, np.ndarray] = field(default_factory=dict)  # of rank 0's first chunks
@@ -48,9 +50,13 @@ def attack_surface(
     seed: int,
     detector: Detector | None = None,
     memory: Memory = FORGETFUL,
+    many_draws: bool = False,
 ) -> Attacked:
-    """Run ``attack`` on this rank's ``chunks`` and gather what happened; all ranks take part."""
-    columns = _no_rows(surface, watched=detector is not None)
+    """Run ``attack`` on this rank's ``chunks`` and gather what happened; all ranks take part.
+
+    With ``many_draws`` the best of ``DRAWS`` random perturbations stands beside the one.
+    """
+    columns = _no_rows(surface, watched=detector is not None, many_draws=many_draws)
     examples: dict[str, np.ndarray] = {}
     for chunk in chunks:
         purpose = (seed, "attack", surface.name)
@@ -70,6 +76,12 @@ def attack_surface(
             "queries": result.queries,
             "nearest": result.nearest,
         }
+        if many_draws:
+            any_wrong = random_wrong.clone()
+            for draw in range(1, DRAWS):
+                noise = start_noise(chunk.x, threat.norm, (seed, "noise", surface.name, draw), chunk.keys)
+                any_wrong |= random_perturbation(surface, chunk.x, chunk.reference, ball, noise)[1]
+            row["any_random_wrong"] = any_wrong
         if detector is not None and surface.space.name == "pixels":
             row["score:clean"] = detector.scores(module, chunk.x)
             row["score:noise"] = detector.scores(module, noisy)
@@ -91,11 +103,13 @@ def _named(columns: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     return {name.partition(":")[2]: values for name, values in columns.items() if name.startswith(f"{kind}:")}
 
 
-def _no_rows(surface: Surface, *, watched: bool) -> dict[str, list[Tensor]]:
+def _no_rows(surface: Surface, *, watched: bool, many_draws: bool) -> dict[str, list[Tensor]]:
     """A column of no rows for each figure per example: a rank without inputs takes part in gathering all the same."""
     types = {name: torch.int64 for name in ("keys", "reference", "queries")}
     types |= {name: torch.bool for name in ("clean_right", "success", "valid", "random_wrong")}
     types |= {name: torch.float32 for name in ("distance", "nearest")}
+    if many_draws:
+        types["any_random_wrong"] = torch.bool
     if watched:
         images = ("clean", "noise", "adversarial") if surface.space.name == "pixels" else ("adversarial",)
         types |= {f"score:{name}": torch.float64 for name in images}
@@ -145,6 +159,9 @@ def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | N
     outcome.add(tally.figures(surface.name))
     right, lost_to_noise = attacked.clean_right, attacked.clean_right & attacked.random_wrong
     outcome.share(f"robustness/random_success_{surface.name}", lost_to_noise, right)
+    if attacked.any_random_wrong is not None:
+        key = f"robustness/best_of_{DRAWS}_random_success_{surface.name}"
+        outcome.share(key, right & attacked.any_random_wrong, right)
     if surface.name == "authenticity":  # the two directions apart: calling real fake, and passing a fake as real
         for name, value in (("real_to_fake", 1), ("fake_to_real", 0)):
             side = right & (attacked.reference == value)

@@ -1,6 +1,6 @@
 """The surfaces that a model offers, with their thresholds set on the calibration split, and each surface's inputs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.latent_decisions import LatentAuthenticitySurface, LatentDetectorSurface, LatentLabelSurface
 from securegan.attacks.reconstruction import ReconstructionSurface, TargetImages
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import (
@@ -19,6 +20,7 @@ from securegan.attacks.surfaces import (
     SurfaceName,
 )
 from securegan.data.module import ImageDataModule
+from securegan.detectors.base import Detector
 from securegan.errors import ConfigError, near_match
 from securegan.evaluation.real_statistics import mean_image
 from securegan.evaluation.sampling import authenticity, generated, image_chunks, latent_chunks
@@ -39,18 +41,20 @@ class Inputs:
     reference: Tensor  # (n,)
 
 
-def check_surfaces(attack: EvasionAttack, module: GenerativeModule) -> tuple[SurfaceName, ...]:
-    """The surfaces to attack: those asked for, or all that the model offers and the attack suits.
+def check_surfaces(
+    attack: EvasionAttack, module: GenerativeModule, detectors: Sequence[Detector] = ()
+) -> tuple[SurfaceName, ...]:
+    """The surfaces to attack: those asked for, or all that the model offers by itself and the attack suits.
 
     Raises ConfigError for one that is asked for and not offered on these data or not suited, and where none is left.
     """
     there = tuple(cast(SurfaceName, name) for name in module.surfaces())
+    possible = (*there, *_on_request(module, detectors))
     for name in attack.surfaces or ():
-        if name not in there:
-            why = " (the data are unlabelled)" if name == "label" and not module.spec.num_classes else ""
+        if name not in possible:
             raise ConfigError(
-                f"attack.surfaces={name} is not possible with this model{why}: expected some of {list(there)}."
-                + near_match(name, there)
+                f"attack.surfaces={name} is not possible with this model{_why_not(name, module)}: "
+                f"expected some of {list(possible)}." + near_match(name, possible)
             )
     unsuited = {name: attack.unsuited(*_kind(name, module)) for name in attack.surfaces or there}
     suited = tuple(name for name, why in unsuited.items() if why is None)
@@ -62,6 +66,22 @@ def check_surfaces(attack: EvasionAttack, module: GenerativeModule) -> tuple[Sur
     return suited
 
 
+def _on_request(module: GenerativeModule, detectors: Sequence[Detector]) -> tuple[SurfaceName, ...]:
+    """The surfaces that are attacked only where they are asked for: codes against what else looks at outputs."""
+    there: dict[SurfaceName, bool] = {
+        "latent_authenticity": "authenticity" in module.surfaces(),
+        "latent_label": "label" in module.surfaces() and module.conditional,
+        "latent_detector": bool(detectors),
+    }
+    return tuple(name for name, offered in there.items() if offered)
+
+
+def _why_not(name: SurfaceName, module: GenerativeModule) -> str:
+    if name in ("label", "latent_label") and not module.spec.num_classes:
+        return " (the data are unlabelled)"
+    return " (the run has no detector)" if name == "latent_detector" else ""
+
+
 def _kind(name: SurfaceName, module: GenerativeModule) -> tuple[Literal["pixels", "latent"], int]:
     """The space of a surface and the number of classes it decides among, before it is built."""
     classes = {
@@ -69,8 +89,11 @@ def _kind(name: SurfaceName, module: GenerativeModule) -> tuple[Literal["pixels"
         "authenticity": 2,
         "reconstruction": 0,
         "latent": module.spec.num_classes if module.conditional else 0,
+        "latent_authenticity": 0,
+        "latent_label": module.spec.num_classes,
+        "latent_detector": 0,
     }
-    return "latent" if name == "latent" else "pixels", classes[name]
+    return "latent" if name.startswith("latent") else "pixels", classes[name]
 
 
 def build_surfaces(
@@ -78,6 +101,7 @@ def build_surfaces(
     module: GenerativeModule,
     data: ImageDataModule,
     judge: Judge,
+    detectors: Sequence[Detector] = (),
     *,
     towards_image: bool = False,
 ) -> dict[SurfaceName, Surface]:
@@ -95,8 +119,10 @@ def build_surfaces(
             made[name] = AuthenticitySurface(module.authenticity_logits, threshold, module.observers("discriminator"))
         elif name == "reconstruction":
             made[name] = _reconstruction_surface(module, data, judge, towards_image=towards_image)
-        else:
+        elif name == "latent":
             made[name] = _latent_surface(module, judge)
+        else:
+            made[name] = _latent_decision(name, module, data, detectors)
     return made
 
 
@@ -130,6 +156,26 @@ def _latent_surface(module: GenerativeModule, judge: Judge) -> Surface:
     return LatentDriftSurface(lambda z: module.generate(z, None), judge.features, clean, module.latent_dim, victims)
 
 
+def _latent_decision(
+    name: SurfaceName, module: GenerativeModule, data: ImageDataModule, detectors: Sequence[Detector]
+) -> Surface:
+    def generate(z: Tensor, reference: Tensor) -> Tensor:
+        return module.generate(z, reference if module.conditional else None)
+
+    dim, victims = module.latent_dim, module.victims()
+    if name == "latent_label":
+        return LatentLabelSurface(generate, module.class_logits, dim, victims, module.spec.class_names)
+    if name == "latent_authenticity":
+        threshold = authenticity_threshold(module, data)
+        return LatentAuthenticitySurface(generate, module.authenticity_logits, threshold, dim, victims)
+    return LatentDetectorSurface(generate, score_of(detectors[0], module), detectors[0].threshold, dim, victims)
+
+
+def score_of(detector: Detector, module: GenerativeModule) -> Callable[[Tensor], Tensor]:
+    """The detector's score of images, differentiable; to be called where the module is shielded."""
+    return lambda images: detector.scores_of_features(module.features(images))
+
+
 def authenticity_threshold(module: GenerativeModule, data: ImageDataModule) -> float:
     """The equal-error threshold between the calibration split and as many generated images."""
     real = [torch.zeros(0, device=module.device)]
@@ -151,7 +197,7 @@ def inputs_of(
     classes asked for.
     """
     device = module.device
-    if surface.name == "latent":
+    if surface.space.name == "latent":
         for keys, z, y in latent_chunks(module, limit, f"latent-{split}", in_shell=True):
             yield Inputs(keys, z, torch.zeros(len(z), dtype=torch.int64, device=device) if y is None else y)
         return

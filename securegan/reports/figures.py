@@ -153,20 +153,15 @@ def draw_all(results: RunResults) -> Plots:
 
 
 def _attacks(results: RunResults) -> list[_Entry]:
-    """Pictures by surface; success against the radius only where several radii were tried."""
+    """Pictures by surface; success against the radius where several were tried, distortion towards target images."""
     entries = [_attack(surface) for surface in results.surfaces]
-    return [_RADII, *entries] if radii.curves(results) else entries
+    radius = [_RADII] if radii.curves(results) else []
+    return [*radius, *entries, *([_DISTORTION] if "auddc_reconstruction" in results.arrays else [])]
 
 
 def _pictures(results: RunResults) -> tuple[_Entry, ...]:
     """Reconstructions only of models that reconstruct."""
     return (_SAMPLES, _RECONSTRUCTIONS, _PATHS) if "reconstructions" in results.examples else (_SAMPLES, _PATHS)
-
-
-def _attacks(results: RunResults) -> list[_Entry]:
-    """The distortion curve only of attacks towards target images."""
-    entries = [_attack(surface) for surface in results.surfaces]
-    return [*entries, _DISTORTION] if "auddc_reconstruction" in results.arrays else entries
 
 
 def _attack(surface: str) -> _Entry:

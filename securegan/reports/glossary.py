@@ -79,6 +79,11 @@ _ROBUSTNESS = {
         "The same with random perturbations of the same size: the floor of an attack.",
         "rate",
     ),
+    "best_of_20_random_success": Entry(
+        "Best of 20 random codes",
+        "Of the codes decided rightly, those that any of 20 random perturbations of the same size loses.",
+        "rate",
+    ),
     "system_attack_success": Entry(
         "System attack success", "The attack succeeded and the detector did not flag it.", "rate"
     ),

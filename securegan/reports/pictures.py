@@ -114,7 +114,7 @@ def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str
     rows += [*made, *aimed]
     figure, axes = tile_figure(theme, columns=count, rows=len(rows), tile=0.8, margins=margins)
     pitch = _mosaic(axes, rows)
-    names = ("output of z", "output of z + d") if surface == "latent" else ("before", "after")
+    names = ("output of z", "output of z + d") if surface.startswith("latent") else ("before", "after")
     outputs_named = ("output before", "output after")[: len(made)]
     titles = (*names, f"difference × {factor}", *outputs_named, *("target", "output of target")[: len(aimed)])
     for position, name in enumerate(titles):

@@ -19,6 +19,7 @@ from securegan.errors import UserError
 from securegan.reports.redaction import redacted
 
 X_COLUMN = "images_seen"  # of steps.csv
+DIRECTIONS = ("_real_to_fake", "_fake_to_real")
 ATTACK_SUCCESS = "robustness/attack_success_"
 _DISTRIBUTIONS = ("fidelity_", "distance_", "auddc_")
 
@@ -150,7 +151,7 @@ class RunResults:
             for key in metrics:
                 name = key.removeprefix(ATTACK_SUCCESS)
                 # A surface's directions (authenticity_real_to_fake) are no surfaces of their own.
-                if name != key and not any(name == known or name.startswith(f"{known}_") for known in found):
+                if name != key and name not in found and not name.endswith(DIRECTIONS):
                     found.append(name)
         return found
 

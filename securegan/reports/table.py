@@ -17,7 +17,10 @@ _CORE = {
         "pass_rate_generated", "pass_rate_generated_judge",
     ),
 }  # fmt: skip
-_ROBUSTNESS = ("clean_accuracy", "attack_success", "random_success", "robust_accuracy", "system_attack_success")
+_ROBUSTNESS = (
+    "clean_accuracy", "attack_success", "random_success", "best_of_20_random_success", "robust_accuracy",
+    "system_attack_success",
+)  # fmt: skip
 _MINOR = re.compile(
     r"robustness/(violations_|median_distance_|mean_queries_)|_(real_to_fake|fake_to_real)$"
     r"|detection/(aupr|precision|f1|threshold|positive_share|tpr_at_5fpr_random_noise)$"

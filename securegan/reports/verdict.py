@@ -17,6 +17,9 @@ _RIGHT = {
     "label": "correct class labels",
     "authenticity": "correct real-or-generated decisions",
     "latent": "outputs that showed what was asked for",
+    "latent_authenticity": "outputs that the model itself called generated",
+    "latent_label": "outputs in which the model itself read what was asked for",
+    "latent_detector": "outputs that passed the detector",
     "reconstruction": "sound reconstructions",
 }
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.shield import shielded
 from securegan.attacks.threat import Radii
 from securegan.data.digits import Digits
 from securegan.detectors.mahalanobis.callback import Mahalanobis
@@ -15,12 +16,13 @@ from securegan.evaluation.detection import adversarial_figures
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
-from securegan.evaluation.robustness import attack_surface
-from securegan.evaluation.sampling import great_circle, image_chunks
+from securegan.evaluation.robustness import attack_surface, robustness_figures
+from securegan.evaluation.sampling import generated, great_circle, image_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.cache import load_or_train_judge
 from securegan.judges.judge import Judge
 from securegan.models.gan.lightning_model import GAN
+from securegan.models.networks.discriminator import DiscriminatorOutput
 
 NARROW = {"generator_width": 4, "discriminator_width": 4, "class_width": 4}
 
@@ -132,6 +134,51 @@ def test_a_label_attack_on_unlabelled_data_is_refused_by_name(tmp_path: Path) ->
     assert check_surfaces(PGD(eps=0.1), gan) == ("authenticity", "latent")
     with pytest.raises(ConfigError, match=r"attack\.surfaces=label.*unlabelled"):
         check_surfaces(PGD(eps=0.1, surfaces=["label"]), gan)
+
+
+LATENT = ("latent", "latent_authenticity", "latent_label", "latent_detector")
+
+
+def test_codes_are_attacked_on_other_decisions_only_where_that_is_asked_for(gan: GAN, data: Digits) -> None:
+    detector = fitted(gan, data)
+    assert check_surfaces(PGD(eps=0.1), gan, [detector]) == ("label", "authenticity", "latent")
+    assert check_surfaces(PGD(eps=0.1, surfaces=LATENT), gan, [detector]) == LATENT
+    with pytest.raises(ConfigError, match=r"latent_detector.*the run has no detector"):
+        check_surfaces(PGD(eps=0.1, surfaces=["latent_detector"]), gan)
+    with pytest.raises(ConfigError, match=r"latent_authenticity.*three classes"):
+        check_surfaces(PGD(eps=0.1, targeted="next", surfaces=["latent_authenticity"]), gan)
+
+
+def test_latent_decisions_are_those_of_the_networks_that_look_at_outputs(gan: GAN, data: Digits, judge: Judge) -> None:
+    detector = fitted(gan, data, false_positive_rate=0.3)
+    made = build_surfaces(LATENT, gan, data, judge, [detector])
+    attack = PGD(eps=0.1, latent_eps=1.0, steps=4, restarts=1)
+    for name in LATENT[1:]:
+        chunks = list(inputs_of(made[name], gan, data, "test", 30))
+        (chunk,) = chunks
+        attacked = attack_surface(made[name], attack, chunks, gan, seed=0, detector=detector, many_draws=True)
+        images = generated(gan, chunk.x, chunk.reference)
+        class_logits, threshold = seen(gan, images).class_logits, getattr(made[name], "threshold", 0.0)
+        assert class_logits is not None
+        expected = {
+            "latent_label": class_logits.argmax(1) == chunk.reference,
+            "latent_authenticity": seen(gan, images).authenticity <= threshold,
+            "latent_detector": detector.scores(gan, images) <= detector.threshold,
+        }[name]
+        assert torch.equal(attacked.clean_right, expected)
+        assert attacked.any_random_wrong is not None
+        assert (attacked.any_random_wrong >= attacked.random_wrong).all()
+        metrics = robustness_figures(made[name], attacked, None).metrics
+        if expected.any():
+            key = f"random_success_{name}"
+            assert metrics[f"robustness/best_of_20_{key}"] >= metrics[f"robustness/{key}"]
+    flagged = attacked.scores["adversarial"] > detector.threshold
+    assert torch.equal(flagged[attacked.clean_right], attacked.success[attacked.clean_right])
+
+
+def seen(gan: GAN, images: torch.Tensor) -> DiscriminatorOutput:
+    with shielded(gan.victims()), torch.no_grad():
+        return gan.discriminate(images)
 
 
 def test_a_radius_comes_from_the_data_in_the_attacks_norm_or_is_asked_for() -> None:

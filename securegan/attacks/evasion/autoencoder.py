@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import Search, ascend
+from securegan.attacks.engine import FixedStep, Search, ascend
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.surfaces import Assessment, Objective, Surface
@@ -61,16 +61,15 @@ class AutoencoderAttack(EvasionAttack):
         with torch.no_grad():
             found = Search.begin(task.inputs, aimed.assess(task.inputs, task.reference, self.objective))
         for restart in range(self.restarts):
+            alpha = 2.5 * self.eps / self.steps if self.alpha is None else float(self.alpha)
             ascend(
                 aimed,
-                task.ball[where],
+                FixedStep(task.ball[where], self.norm, alpha),
                 self._start(task, where, restart),
                 task.reference[where],
                 found,
                 where,
                 objective=self.objective,
-                norm=self.norm,
-                alpha=2.5 * self.eps / self.steps if self.alpha is None else float(self.alpha),
                 steps=self.steps,
                 early_drop=False,
             )
