@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "vae_damage": "securegan.attacks.evasion.vae_damage.VAEDamage",
         "vae_latent": "securegan.attacks.evasion.vae_latent.VAELatent",
         "vae_output": "securegan.attacks.evasion.vae_output.VAEOutput",
+        "square": "securegan.attacks.evasion.square.Square",
     },
     "defense": {
         "adversarial_training": "securegan.defenses.adversarial_training.AdversarialTraining",

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -40,3 +41,38 @@ def truth(victim: nn.Module, images: Tensor) -> Tensor:
     twin = copy.deepcopy(victim).eval()
     with torch.no_grad():
         return twin(images).argmax(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Tensor, Tensor]:
+    """Images ``(200, 1, 8, 8)`` of handwritten digits that :func:`digit_net` has not seen, and their labels."""
+    return tuple(part[1400:1600] for part in _digits())  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def digit_net() -> nn.Module:
+    """A small convolutional network that reads the digits, frozen in evaluation mode."""
+    x, y = (part[:1400] for part in _digits())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        for _ in range(12):
+            for batch in torch.randperm(1400).split(100):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
+                optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    loaded = load_digits()
+    order = torch.randperm(len(loaded.images), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(loaded.images, dtype=torch.float32)[order, None] / 16, torch.tensor(loaded.target)[order]

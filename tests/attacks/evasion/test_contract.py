@@ -12,6 +12,7 @@ from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.square import Square
 from securegan.attacks.surfaces import LabelSurface
 
 EPS = 0.1
@@ -30,6 +31,8 @@ ATTACKS: dict[str, Make] = {
     "apgd": lambda factor: APGD(eps=factor * EPS, steps=12),
     "apgd l2": lambda factor: APGD(norm="l2", eps=factor * L2, steps=12, objectives=("ce", "dlr", "margin")),
     "apgd targets": lambda factor: APGD(eps=factor * EPS, steps=8, objectives=("ce",), target_classes=3),
+    "square": lambda factor: Square(eps=factor * EPS, queries=60),
+    "square l2": lambda factor: Square(norm="l2", eps=factor * L2, queries=60),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
