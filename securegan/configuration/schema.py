@@ -39,10 +39,11 @@ OPTIONS: dict[str, dict[str, str]] = {
         "apgd": "securegan.attacks.evasion.apgd.APGD",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
         "pgd": "securegan.attacks.evasion.pgd.PGD",
+        "square": "securegan.attacks.evasion.square.Square",
+        "suite": "securegan.attacks.evasion.suite.Suite",
         "vae_damage": "securegan.attacks.evasion.vae_damage.VAEDamage",
         "vae_latent": "securegan.attacks.evasion.vae_latent.VAELatent",
         "vae_output": "securegan.attacks.evasion.vae_output.VAEOutput",
-        "square": "securegan.attacks.evasion.square.Square",
     },
     "defense": {
         "adversarial_training": "securegan.defenses.adversarial_training.AdversarialTraining",

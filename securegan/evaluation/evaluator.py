@@ -9,6 +9,7 @@ from torch import Tensor
 
 from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.surfaces import Surface, SurfaceName
 from securegan.attacks.threat import AnyNorm
@@ -88,6 +89,8 @@ class Evaluator:
         if self.attack is None or not limit:
             return {}
         attack = self.attack if final else at_epochs(self.attack, self.protocol)
+        if isinstance(attack, Suite):
+            attack.memory = self.memory
         surfaces = self.surfaces(module, detectors)
         done: dict[str, Attacked] = {}
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}

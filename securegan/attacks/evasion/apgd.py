@@ -7,10 +7,9 @@ decided example by example. The targeted runs are APGD-T of AutoAttack (section 
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import MinLen
 from torch import Tensor
 
 from securegan.attacks.engine import Step, ascend
@@ -108,13 +107,14 @@ class APGD(EvasionAttack):
         *,
         norm: Norm = "linf",
         steps: PositiveInt = 100,
-        objectives: Annotated[Sequence[Objective], MinLen(1)] = ("ce", "dlr"),
+        objectives: Sequence[Objective] = ("ce", "dlr"),
         restarts: PositiveInt = 1,
         target_classes: NonNegativeInt = 0,
         early_drop: bool = True,
         **of_every_attack: Any,
     ) -> None:
         """Args:
+        objectives: none where target classes alone are aimed at.
         restarts: random starts of each objective and of each target class.
         target_classes: that many of the most probable wrong classes of the clean input are aimed at too, one by one,
             with the targeted DLR; any wrong decision counts. Surfaces with fewer than three classes go without.
@@ -122,9 +122,14 @@ class APGD(EvasionAttack):
         of_every_attack: as of :class:`EvasionAttack`.
 
         Raises:
-        ConfigError: ``target_classes`` is given beside ``targeted``, whose target is fixed already.
+        ConfigError: ``target_classes`` is given beside ``targeted``, whose target is fixed already; neither objectives
+            nor target classes are given.
         """
         super().__init__(radii, norm, **of_every_attack)
+        if not (objectives or target_classes):
+            raise ConfigError(
+                "attack.objectives=[] leaves APGD nothing to do: give objectives or attack.target_classes."
+            )
         if target_classes and self.targeted is not None:
             raise ConfigError(
                 f"attack.target_classes={target_classes} cannot stand beside attack.targeted={self.targeted}, "
@@ -135,7 +140,7 @@ class APGD(EvasionAttack):
 
     def search(self, task: Task) -> None:
         for restart in range(self.restarts):
-            for objective in objectives_on(task.surface, self.objectives):
+            for objective in objectives_on(task.surface, self.objectives) if self.objectives else ():
                 self._climb(task, task.surface, task.reference, objective, restart)
         if self.target_classes and self.targeted is None and task.surface.classes > 2:
             self._towards_each(task)

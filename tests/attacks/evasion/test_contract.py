@@ -13,6 +13,7 @@ from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
+from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.surfaces import LabelSurface
 
 EPS = 0.1
@@ -33,6 +34,10 @@ ATTACKS: dict[str, Make] = {
     "apgd targets": lambda factor: APGD(eps=factor * EPS, steps=8, objectives=("ce",), target_classes=3),
     "square": lambda factor: Square(eps=factor * EPS, queries=60),
     "square l2": lambda factor: Square(norm="l2", eps=factor * L2, queries=60),
+    "suite": lambda factor: Suite(eps=factor * EPS, steps=8, target_classes=3, queries=40),
+    "suite l2": lambda factor: Suite(
+        norm="l2", eps=factor * L2, attacks=["fgsm", "pgd", "apgd_margin"], steps=8, restarts=2
+    ),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
