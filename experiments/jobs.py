@@ -26,7 +26,23 @@ def _run(folder: Path, overrides: Sequence[str]) -> None:
         return
     continued = (folder / "checkpoints" / "index.json").is_file()
     settings = [f"ckpt={folder}"] if continued else [*overrides, f"hydra.run.dir={folder}"]
-    command = [sys.executable, "-m", "securegan.run", *settings]
+    _call(folder, ["-m", "securegan.run", *settings])
+
+
+def attack_missing(attacks: Mapping[Path, tuple[Path, Sequence[str]]], at_a_time: int) -> None:
+    """Attack trained runs: folder of the attack -> run folder and overrides."""
+    with ThreadPoolExecutor(at_a_time) as pool:
+        list(pool.map(_attack, attacks, attacks.values()))
+
+
+def _attack(folder: Path, job: tuple[Path, Sequence[str]]) -> None:
+    trained, overrides = job
+    if not (folder / "report.html").is_file():
+        _call(folder, ["-m", "securegan", "attack", str(trained), *overrides, "--out", str(folder)])
+
+
+def _call(folder: Path, arguments: Sequence[str]) -> None:
+    command = [sys.executable, *arguments]
     folder.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w") as log:

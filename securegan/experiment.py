@@ -201,6 +201,7 @@ class Experiment:
                 "metrics": outcome.metrics,
                 "n": outcome.n,
                 "interval": outcome.interval,
+                "attack_seconds": outcome.seconds,
                 "notes": [*outcome.notes, *([entry["note"]] if "note" in entry else [])],
             },
             "protocol": self._protocol(outcome, entry.get("note")),

@@ -1,5 +1,6 @@
 """One evaluation of a module: quality, every surface under attack, detection, and at the end the masking checks."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -101,6 +102,7 @@ class Evaluator:
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
             memory, coded = self.memory if final else FORGETFUL, surface.space.name == "latent"
+            began = time.monotonic()
             done[name] = attack_surface(
                 surface,
                 attack,
@@ -111,6 +113,7 @@ class Evaluator:
                 many_draws=final and coded,
                 memory=memory,
             )
+            outcome.seconds[name] = time.monotonic() - began
             scores = done[name].scores.get("adversarial")
             if name == "latent_detector":
                 scores = None  # to be flagged is what the adversary wants there

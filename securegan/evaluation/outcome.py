@@ -24,10 +24,11 @@ class Outcome:
     examples: dict[str, np.ndarray] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     flagged: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of the attack on each surface
 
     def merge(self, other: "Outcome") -> None:
         """Add another part's results."""
-        for name in ("metrics", "n", "interval", "protocol", "arrays", "examples", "flagged"):
+        for name in ("metrics", "n", "interval", "protocol", "arrays", "examples", "flagged", "seconds"):
             getattr(self, name).update(getattr(other, name))
         self.checks.extend(other.checks)
         self.notes.extend(other.notes)
