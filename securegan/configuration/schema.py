@@ -37,7 +37,9 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "attack": {
         "apgd": "securegan.attacks.evasion.apgd.APGD",
+        "boundary": "securegan.attacks.evasion.boundary.Boundary",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
+        "hopskipjump": "securegan.attacks.evasion.hopskipjump.HopSkipJump",
         "pgd": "securegan.attacks.evasion.pgd.PGD",
         "square": "securegan.attacks.evasion.square.Square",
         "suite": "securegan.attacks.evasion.suite.Suite",

