@@ -38,7 +38,9 @@ OPTIONS: dict[str, dict[str, str]] = {
     "attack": {
         "apgd": "securegan.attacks.evasion.apgd.APGD",
         "boundary": "securegan.attacks.evasion.boundary.Boundary",
+        "few_pixel": "securegan.attacks.evasion.few_pixel.FewPixel",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
+        "genattack": "securegan.attacks.evasion.genattack.GenAttack",
         "hopskipjump": "securegan.attacks.evasion.hopskipjump.HopSkipJump",
         "pgd": "securegan.attacks.evasion.pgd.PGD",
         "square": "securegan.attacks.evasion.square.Square",

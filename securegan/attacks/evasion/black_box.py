@@ -67,3 +67,8 @@ class Streams:
 def signs(uniform: Tensor) -> Tensor:
     """-1 or 1 with equal chance, from uniform numbers."""
     return torch.where(uniform < 0.5, -1.0, 1.0)
+
+
+def best_of(margin: Tensor, wrong: Tensor) -> Tensor:
+    """``(N,)`` the place of each example's best of ``(N, K)``: the highest margin, among the wrong where some are."""
+    return torch.where(wrong.any(1, keepdim=True) & ~wrong, -torch.inf, margin).argmax(1)

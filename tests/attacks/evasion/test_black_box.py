@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
+from securegan.attacks.evasion.few_pixel import FewPixel
+from securegan.attacks.evasion.genattack import GenAttack
 from securegan.attacks.evasion.hopskipjump import HopSkipJump
 from securegan.attacks.evasion.square import Square
 from securegan.attacks.surfaces import Assessment, LabelSurface, LatentSurface, Objective
@@ -22,6 +24,8 @@ WITHIN: dict[str, Callable[[int], EvasionAttack]] = {
     "boundary": lambda queries: Boundary(eps=0.5, queries=queries),
     "hopskipjump": lambda queries: HopSkipJump(eps=0.5, queries=queries, probes=20),
     "hopskipjump linf": lambda queries: HopSkipJump(norm="linf", eps=0.1, queries=queries, probes=20),
+    "genattack": lambda queries: GenAttack(eps=0.06, queries=queries),
+    "few_pixel": lambda queries: FewPixel(eps=2, queries=queries, population=30),
 }
 
 attacks = pytest.mark.parametrize("within", WITHIN.values(), ids=WITHIN)

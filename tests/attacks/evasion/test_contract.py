@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
+from securegan.attacks.evasion.few_pixel import FewPixel
 from securegan.attacks.evasion.fgsm import FGSM
+from securegan.attacks.evasion.genattack import GenAttack
 from securegan.attacks.evasion.hopskipjump import HopSkipJump
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
@@ -43,6 +45,8 @@ ATTACKS: dict[str, Make] = {
     "boundary": lambda factor: Boundary(eps=factor * L2, queries=200),
     "hopskipjump": lambda factor: HopSkipJump(eps=factor * L2, queries=400, probes=30),
     "hopskipjump linf": lambda factor: HopSkipJump(norm="linf", eps=factor * EPS, queries=400, probes=30),
+    "genattack": lambda factor: GenAttack(eps=factor * EPS, queries=150),
+    "few_pixel": lambda factor: FewPixel(eps=factor * 3, queries=400, population=40),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
