@@ -18,6 +18,8 @@ from securegan.attacks.surfaces import Assessment, Objective, Surface
 from securegan.attacks.threat import AnyNorm, AttackResult, Norm, ThreatModel
 from securegan.randomness import generator
 
+PART = 32 * 3 * 32 * 32  # values of a batch that a CPU is given at once
+
 
 class Attack(ABC):
     """``attack(surface, inputs, reference) -> AttackResult``; never sees a model."""
@@ -178,17 +180,11 @@ def ascend(
     x, reference, where = x[kept], reference[kept], where[kept]
     step.keep(kept)
     for count in range(steps + 1):
-        x = x.detach()
-        if count < steps:
-            x.requires_grad_(True)
-        with torch.set_grad_enabled(count < steps):
-            view = surface.assess(x, reference, objective)
-        wrong = ~view.right
-        search.offer(where[live], x.detach()[live], view.margin.detach()[live], wrong[live])
+        view, gradient = look(surface, x, reference, objective, gradient=count < steps)
+        wrong, value = ~view.right, view.value
+        search.offer(where[live], x[live], view.margin[live], wrong[live])
         if count == steps:
             return
-        (gradient,) = torch.autograd.grad(view.value.sum(), x)
-        x, value = x.detach(), view.value.detach()
         if early_drop and (wrong & live).any():
             live &= ~wrong
             if not live.any():
@@ -199,6 +195,28 @@ def ascend(
                 live, where = live[kept], where[kept]
                 step.keep(kept)
         x = step.move(x, value, gradient)
+
+
+def look(
+    surface: Surface, x: Tensor, reference: Tensor, objective: Objective, *, gradient: bool
+) -> tuple[Assessment, Tensor]:
+    """The surface's assessment of ``x``, and its objective's gradient (empty where it is not asked for), detached.
+
+    On a CPU the batch is seen in parts whose activations fit its caches: 32 images of 3x32x32 at a time took 0.53 of
+    the time of 128 on a net of 64 and 128 channels, and 1.0 to 1.1 of it on one of 16 and 32.
+    """
+    size = max(4, PART // max(x[0].numel(), 1)) if x.device.type == "cpu" else len(x)
+    views, gradients = [], []
+    for part, of_part in zip(x.detach().split(size), reference.split(size), strict=True):
+        part.requires_grad_(gradient)
+        with torch.set_grad_enabled(gradient):
+            view = surface.assess(part, of_part, objective)
+        if gradient:
+            gradients += torch.autograd.grad(view.value.sum(), part)
+        views.append(Assessment(view.value.detach(), view.margin.detach(), view.right))
+    if len(views) == 1:
+        return views[0], gradients[0] if gradient else x.new_empty(0)
+    return Assessment(*map(torch.cat, zip(*views, strict=True))), torch.cat(gradients) if gradient else x.new_empty(0)
 
 
 def _round_size(n: int) -> int:

@@ -3,14 +3,14 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from annotated_types import MinLen
-from torch import Tensor
+from torch import Tensor, nn
 
-from securegan.attacks.engine import Attack, Search, finish, start_noise
+from securegan.attacks.engine import Attack, Search, finish, look, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import Ball
 from securegan.attacks.surfaces import Objective, Surface, SurfaceName
@@ -58,6 +58,19 @@ class Task:
 def objectives_on(surface: Surface, asked: Sequence[Objective]) -> tuple[Objective, ...]:
     """The asked objectives that differ on this surface; its own first one where none of them does."""
     return tuple(o for o in asked if o in surface.objectives) or surface.objectives[:1]
+
+
+def laid_out(inputs: Tensor, victims: Sequence[nn.Module]) -> Tensor:
+    """``inputs`` in the memory format in which the victims are quickest: channels last for convolutions on a CPU.
+
+    There a step of PGD took 0.84 of the time on a net of 16 and 32 channels with max-pooling, 0.75 on one of 64 and 128
+    and 0.97 on one without pooling. What an attack derives from its inputs keeps their format, so :meth:`Tensor.view`
+    cannot flatten it and :meth:`Tensor.flatten` can.
+    """
+    layers = (layer for victim in victims for layer in victim.modules())
+    if inputs.dim() == 4 and inputs.device.type == "cpu" and any(isinstance(layer, nn.Conv2d) for layer in layers):
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
 
 
 class EvasionAttack(Attack):
@@ -154,10 +167,10 @@ class EvasionAttack(Attack):
         start: Tensor | None = None,
     ) -> AttackResult:
         with shielded(surface.victims):
-            inputs, reference = inputs.detach().clone().float(), reference.clone()
+            inputs, reference = laid_out(inputs.detach().clone().float(), surface.victims), reference.clone()
             ball = surface.space.ball(inputs, self._eps(surface), self.norm)
             with torch.no_grad():
-                clean = surface.assess(inputs, reference, surface.objectives[0])
+                clean, _ = look(surface, inputs, reference, surface.objectives[0], gradient=False)
                 right = clean.right
                 if self.targeted is not None:
                     aimed = TowardsClass(surface)
@@ -169,7 +182,8 @@ class EvasionAttack(Attack):
             task = Task(surface, ball, inputs, reference, right, Search.begin(inputs, clean), purpose, keys, start)
             if right.any():
                 self.search(task)
-            return finish(task.search, ball, right, minimal=self.minimal)
+            result = finish(task.search, ball, right, minimal=self.minimal)
+            return replace(result, adversarial=result.adversarial.contiguous())
 
     @abstractmethod
     def search(self, task: Task) -> None:
