@@ -24,7 +24,13 @@ from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import NO_REFERENCE, Quality
 from securegan.evaluation.radii import radius_figures
-from securegan.evaluation.robustness import FORGETFUL, Attacked, attack_surface, robustness_figures
+from securegan.evaluation.robustness import (
+    FORGETFUL,
+    Attacked,
+    adaptive_figures,
+    attack_surface,
+    robustness_figures,
+)
 from securegan.evaluation.sampling import generated, great_circle, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.judge import Judge
@@ -123,6 +129,11 @@ class Evaluator:
                 factors = self.protocol.eps_factors
                 outcome.merge(
                     radius_figures(surface, attack, done[name], chunks, factors, seed=self.seed, memory=memory)
+                )
+            if attack.adaptive and detector is not None and not coded:
+                unaware = done[name]
+                outcome.merge(
+                    adaptive_figures(surface, attack, chunks, module, detector, unaware, seed=self.seed, memory=memory)
                 )
             if final and self.protocol.check_images:
                 checked = self.protocol.check_images // (1 if surface.space.name == "pixels" else 4)

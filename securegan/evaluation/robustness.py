@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Attack, Memory, NoMemory, random_perturbation, start_noise
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.guarded import Guarded
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import Surface
 from securegan.detectors.base import Detector
 from securegan.evaluation.outcome import Outcome
-from securegan.evaluation.surfaces import Inputs
+from securegan.evaluation.surfaces import Inputs, score_of
 from securegan.metrics.distributed import gather_rows
 from securegan.metrics.robustness import AttackTally, wilson
 from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
 FORGETFUL = NoMemory()
+SMALLER_RADII = (1.0, 0.5, 0.25, 0.125)  # of the attack's own
 DRAWS = 20  # of the best-of-many random baseline of codes
 
 
@@ -92,11 +95,43 @@ def attack_surface(
             row |= {f"beside:{name}": values for name, values in _beside(surface, chunk, result.adversarial).items()}
         for name, values in row.items():
             columns[name].append(values.detach().cpu())
-        if not examples and result.success.any():
-            examples = _examples(surface, chunk, result.adversarial, result.success)
+        shown = result.clean_right if surface.aims(chunk.reference) else result.success
+        if not examples and shown.any():
+            examples = _examples(surface, chunk, result.adversarial, shown)
     gathered = _gather(columns)
     plain = {name: values for name, values in gathered.items() if ":" not in name}
     return Attacked(**plain, scores=_named(gathered, "score"), beside=_named(gathered, "beside"), examples=examples)
+
+
+def adaptive_figures(
+    surface: Surface,
+    attack: EvasionAttack,
+    chunks: Sequence[Inputs],
+    module: GenerativeModule,
+    detector: Detector,
+    unaware: Attacked,
+    *,
+    seed: int,
+    memory: Memory = FORGETFUL,
+) -> Outcome:
+    """System attack success of an adversary who attacks ``surface`` and the detector together; all ranks take part.
+
+    The denominator is that of the attack ``unaware`` of the detector, whose unflagged successes count as well: who
+    knows of the detector may also ignore it. Smaller radii are searched too, with steps in proportion: what is needed
+    to be wrong and unseen is often less than the decision alone would allow.
+    """
+    guarded = Guarded(surface, score_of(detector, module), detector.threshold, module.victims())
+    lost = unaware.success & (unaware.scores["adversarial"] <= detector.threshold)
+    for factor in SMALLER_RADII:
+        searched = attack_surface(guarded, attack.at(factor), chunks, module, seed=seed, memory=memory)
+        lost = lost | searched.success
+    tally = AttackTally().update(unaware.clean_right, lost, torch.ones_like(lost), torch.zeros_like(lost))
+    found, key = tally.figures(surface.name, adaptive=True), f"robustness/system_attack_success_{surface.name}"
+    outcome = Outcome()
+    if key in found["metrics"]:
+        outcome.metrics[key], outcome.n[key] = found["metrics"][key], found["n"][key]
+        outcome.interval[key] = found["interval"][key]
+    return outcome
 
 
 def _named(columns: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -132,9 +167,9 @@ def _beside(surface: Surface, chunk: Inputs, adversarial: Tensor) -> dict[str, T
         return surface.beside(chunk.x, adversarial, chunk.reference)
 
 
-def _examples(surface: Surface, chunk: Inputs, adversarial: Tensor, success: Tensor) -> dict[str, np.ndarray]:
-    """The first successes of a chunk: pictures and the decision in words, before and after."""
-    chosen = success.nonzero().squeeze(1)[:EXAMPLES]
+def _examples(surface: Surface, chunk: Inputs, adversarial: Tensor, shown: Tensor) -> dict[str, np.ndarray]:
+    """The first of those ``shown (N,)`` of a chunk: pictures and the decision in words, before and after."""
+    chosen = shown.nonzero().squeeze(1)[:EXAMPLES]
     x, moved, reference = chunk.x[chosen], adversarial[chosen], chunk.reference[chosen]
     with shielded(surface.victims), torch.no_grad():
         found = {

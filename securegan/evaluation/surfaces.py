@@ -63,7 +63,25 @@ def check_surfaces(
     for name, reason in unsuited.items():
         if reason is not None and attack.surfaces:
             raise ConfigError(f"attack.surfaces={name} is not possible: {reason}; expected some of {list(suited)}.")
+    if attack.adaptive:
+        _check_adaptive(attack, module, suited, detectors)
     return suited
+
+
+def _check_adaptive(
+    attack: EvasionAttack, module: GenerativeModule, names: Sequence[SurfaceName], detectors: Sequence[Detector]
+) -> None:
+    if not detectors:
+        raise ConfigError(
+            "attack.adaptive=true needs a detector that is attacked as well: choose one, such as detector=mahalanobis."
+        )
+    if all(_kind(name, module)[0] == "latent" for name in names):
+        raise ConfigError(f"attack.adaptive=true attacks images, and the surfaces {list(names)} are of codes.")
+    if (reason := attack.unsuited("pixels", 0)) is not None:
+        raise ConfigError(
+            "attack.adaptive=true is not possible: a decision behind a detector is not one among classes, and "
+            f"{reason}."
+        )
 
 
 def _on_request(module: GenerativeModule, detectors: Sequence[Detector]) -> tuple[SurfaceName, ...]:

@@ -58,8 +58,8 @@ def distortion_curve(results: RunResults, theme: Theme) -> Figure | str:
     )
     axes.set_xlim(0, 1)
     legend(axes, theme)
-    n = count_written(results.headline.n.get(key))
-    sign(figure, theme, footer(results, n=n, split=results.headline.split, surfaces=["reconstruction"]))
+    n = f"{count_written(results.headline.n.get(key))} inputs, radii up to the whole range"
+    sign(figure, theme, footer(results, n=n, split=results.headline.split, surfaces=[]))
     return figure
 
 

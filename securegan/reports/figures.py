@@ -154,7 +154,7 @@ def draw_all(results: RunResults) -> Plots:
 
 def _attacks(results: RunResults) -> list[_Entry]:
     """Pictures by surface; success against the radius where several were tried, distortion towards target images."""
-    entries = [_attack(surface) for surface in results.surfaces]
+    entries = [_attack(surface, aimed=f"{surface}_target" in results.examples) for surface in results.surfaces]
     radius = [_RADII] if radii.curves(results) else []
     return [*radius, *entries, *([_DISTORTION] if "auddc_reconstruction" in results.arrays else [])]
 
@@ -164,12 +164,12 @@ def _pictures(results: RunResults) -> tuple[_Entry, ...]:
     return (_SAMPLES, _RECONSTRUCTIONS, _PATHS) if "reconstructions" in results.examples else (_SAMPLES, _PATHS)
 
 
-def _attack(surface: str) -> _Entry:
+def _attack(surface: str, *, aimed: bool) -> _Entry:
     safe = "".join(letter if letter.isalnum() else "_" for letter in surface)
     return _Entry(
         f"attack_{safe}",
         f"Attacks on {surface}",
-        "The first successful attacks: the input, what the adversary made of it, and the difference amplified by the "
-        "factor printed beside it (mid-grey is no change).",
+        f"The first {'attacks, whether or not they succeeded' if aimed else 'successful attacks'}: the input, what the "
+        "adversary made of it, and the difference amplified by the factor printed beside it (mid-grey is no change).",
         partial(pictures.attack_grid, surface=surface),
     )

@@ -196,6 +196,8 @@ def _on_surface(entry: Entry, surface: str) -> Entry:
         if surface.endswith(f"_{direction}"):
             surface = surface.removesuffix(f"_{direction}")
             label += f", {direction.replace('_', ' ')}"
+    if entry is _ROBUSTNESS["system_attack_success"] and not nonadaptive:
+        meaning += " The adversary attacked the decision and the detector together."
     if nonadaptive:
         label += ", nonadaptive"
         meaning += " The adversary did not know of the detector: no claim against one who does."

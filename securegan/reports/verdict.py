@@ -8,6 +8,7 @@ from securegan.reports.protocol import floor, floor_of_fewer, halves, threat_of
 from securegan.reports.results import RunResults
 from securegan.runs.checkpoints import WEAK
 
+SYSTEM, NONADAPTIVE = "robustness/system_attack_success_", "_nonadaptive"
 LOW_ACCURACY = 0.7  # below it, a model has so little to lose that attack success says little
 COLLAPSED = 0.5  # outputs no more than this share as varied as real images are repetitions of few
 READS = 0.3  # share of the way from chance to certainty that a judge must have come
@@ -177,13 +178,34 @@ def _cautions(results: RunResults) -> list[str]:
     cautions += _unread(results) + _mismatched(results)
     if not detected:
         cautions.append("No detector was measured, so nothing is claimed about detection.")
-    nonadaptive = [key for key in figures.metrics if key.endswith("_nonadaptive")]
-    if nonadaptive or (attacked and figures.value("detection/recall") is not None):
-        cautions.append(
+    return cautions + _unaware(results, attacked=attacked) + _comparisons(results)
+
+
+def _unaware(results: RunResults, *, attacked: bool) -> list[str]:
+    """Which figures are of an adversary who did not know of the detector."""
+    figures = results.headline
+    systems = [key.removeprefix(SYSTEM) for key in figures.metrics if key.startswith(SYSTEM)]
+    aware = [surface for surface in systems if not surface.endswith(NONADAPTIVE)]
+    unaware = [surface.removesuffix(NONADAPTIVE) for surface in systems if surface.endswith(NONADAPTIVE)]
+    detected = attacked and figures.value("detection/recall") is not None
+    if not (unaware or detected):
+        return []
+    if not aware:
+        return [
             "Detection and system figures are nonadaptive: the adversary did not know of the detector, and nothing is "
             "claimed against one who does."
-        )
-    return cautions + _comparisons(results)
+        ]
+    left = [surface for surface in unaware if surface not in aware]
+    parts = ["detection figures"] if detected else []
+    if left:
+        parts.append(f"system figures on {_listed(left)}")
+    if not parts:
+        return []
+    what = _listed(parts)
+    return [
+        f"{what[0].upper()}{what[1:]} are nonadaptive; the system attack success on {_listed(aware)} is of an "
+        "adversary who attacked the detector too."
+    ]
 
 
 def _unread(results: RunResults) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.vae_latent import VAELatent
 from securegan.attacks.shield import shielded
 from securegan.attacks.threat import Radii
 from securegan.data.digits import Digits
@@ -18,7 +19,7 @@ from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.robustness import attack_surface, robustness_figures
 from securegan.evaluation.sampling import generated, great_circle, image_chunks
-from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
+from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of, score_of
 from securegan.judges.cache import load_or_train_judge
 from securegan.judges.judge import Judge
 from securegan.models.gan.lightning_model import GAN
@@ -174,6 +175,53 @@ def test_latent_decisions_are_those_of_the_networks_that_look_at_outputs(gan: GA
             assert metrics[f"robustness/best_of_20_{key}"] >= metrics[f"robustness/{key}"]
     flagged = attacked.scores["adversarial"] > detector.threshold
     assert torch.equal(flagged[attacked.clean_right], attacked.success[attacked.clean_right])
+
+
+def test_an_adversary_who_knows_of_the_detector_counts_among_the_same_inputs(
+    gan: GAN, data: Digits, judge: Judge
+) -> None:
+    detector = fitted(gan, data, false_positive_rate=0.5)
+    small = {"generated": 32, "fidelity_references": 16, "fidelity_epoch_images": 8, "epoch_attack_images": 24}
+    attack = PGD(eps=0.1, steps=6, restarts=1, surfaces=["label", "authenticity"], adaptive=True)
+    evaluator = Evaluator(data, judge, [], attack, Protocol(**small), seed=0)  # type: ignore[arg-type]
+    outcome = evaluator.measure(gan, "validate", [detector], final=False)
+    for surface in ("label", "authenticity"):
+        key = f"robustness/system_attack_success_{surface}"
+        unaware, success = f"{key}_nonadaptive", f"robustness/attack_success_{surface}"
+        assert outcome.n[key] == outcome.n[unaware] == outcome.n[success]
+        assert outcome.metrics[unaware] <= outcome.metrics[key]
+        assert outcome.protocol["threat_models"][surface]["adaptive"]
+    system = "robustness/system_attack_success"
+    assert any(
+        outcome.metrics[f"{system}_{surface}"] > outcome.metrics[f"{system}_{surface}_nonadaptive"]
+        for surface in ("label", "authenticity")
+    )
+
+
+def test_the_detector_of_a_model_can_be_climbed_down(gan: GAN, data: Digits) -> None:
+    detector = fitted(gan, data)
+    images = data.chunk("validate", 0, 8).images
+    with shielded(gan.victims()):
+        x = images.clone().requires_grad_(True)
+        scores = score_of(detector, gan)(x)
+        (gradient,) = torch.autograd.grad(scores.sum(), x)
+        lower = score_of(detector, gan)((x - 1e-3 * gradient.sign()).clamp(0, 1).detach())
+    assert torch.allclose(scores.detach(), detector.scores(gan, images)) and (lower < scores).all()
+
+
+def test_a_knowing_adversary_needs_a_detector_images_and_no_classes(gan: GAN, data: Digits) -> None:
+    detector = fitted(gan, data)
+    assert "label" in check_surfaces(PGD(eps=0.1, adaptive=True), gan, [detector])
+    with pytest.raises(ConfigError, match=r"attack\.adaptive=true needs a detector"):
+        check_surfaces(PGD(eps=0.1, adaptive=True), gan)
+    with pytest.raises(ConfigError, match=r"attack\.adaptive=true attacks images"):
+        check_surfaces(PGD(eps=0.1, adaptive=True, surfaces=["latent"]), gan, [detector])
+    with pytest.raises(ConfigError, match=r"attack\.adaptive=true is not possible.*a target needs"):
+        check_surfaces(PGD(eps=0.1, adaptive=True, targeted="next"), gan, [detector])
+    with pytest.raises(ConfigError, match=r"attack\.adaptive=true is not possible with vae_latent"):
+        VAELatent(eps=0.1, adaptive=True)
+    with pytest.raises(ConfigError, match=r"attack=vae_latent is not possible with this model"):
+        check_surfaces(VAELatent(eps=0.1), gan)
 
 
 def seen(gan: GAN, images: torch.Tensor) -> DiscriminatorOutput:

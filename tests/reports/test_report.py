@@ -185,6 +185,16 @@ def test_low_clean_accuracy_and_nonadaptive_figures_are_said(
     assert "nothing is claimed against one who does" in page.text
 
 
+def test_where_the_adversary_attacked_the_detector_too_that_is_said_instead(
+    full_run: Path, content: dict[str, Any], write_run: WriteRun
+) -> None:
+    content["test"]["metrics"]["robustness/system_attack_success_label"] = 0.4
+    page = page_without_figures(write_run(full_run, content))
+    assert "nothing is claimed against one who does" not in page.text
+    assert "the system attack success on label is of an adversary who attacked the detector too" in page.text
+    assert "The adversary attacked the decision and the detector together." in page.text
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("diversity", "outputs differ"), ("diversity_within_classes", "outputs of a class")]
 )

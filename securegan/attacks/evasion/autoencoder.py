@@ -5,6 +5,7 @@ decision they end at the iterate with the highest objective, wherever the decisi
 judged by (the target's class, the area under the distortion curve) asks how far the objective was driven.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from securegan.attacks.engine import FixedStep, Search, ascend
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.surfaces import Assessment, Objective, Surface
-from securegan.attacks.threat import Norm, Radii
+from securegan.attacks.threat import Norm, Radii, ThreatModel
 from securegan.configuration.types import PositiveInt, Radius
 from securegan.errors import ConfigError
 
@@ -42,12 +43,20 @@ class AutoencoderAttack(EvasionAttack):
         of_every_attack: as of :class:`EvasionAttack`.
 
         Raises:
-            ConfigError: a target class; the targets here are images.
+            ConfigError: a target class, or ``adaptive``: no objective of these says when the detector's turn has come.
         """
         super().__init__(radii, norm, **of_every_attack)
         self.steps, self.alpha, self.restarts = steps, alpha, restarts
         if self.targeted is not None:
             raise ConfigError(f"attack.targeted={self.targeted} is not possible: {self.name} aims at no class.")
+        if self.adaptive:
+            raise ConfigError(
+                f"attack.adaptive=true is not possible with {self.name}, which pursues no decision: attack=pgd attacks "
+                "reconstructions and the detector together."
+            )
+
+    def threat(self, surface: Surface) -> ThreatModel:
+        return replace(super().threat(surface), goal="targeted" if self.towards_image else "untargeted")
 
     def unsuited(self, space: Literal["pixels", "latent"], classes: int) -> str | None:
         if space == "pixels" and classes:

@@ -90,6 +90,7 @@ class EvasionAttack(Attack):
         latent_eps: Radius | None = None,
         targeted: TargetChoice | NonNegativeInt | None = None,
         surfaces: Annotated[Sequence[SurfaceName], MinLen(1)] | None = None,
+        adaptive: bool = False,
     ) -> None:
         """Args:
         radii: the data set's, taken where ``eps`` is not given.
@@ -99,13 +100,14 @@ class EvasionAttack(Attack):
         targeted: the class to be reached: ``random`` among the wrong ones, the ``next``, the ``least_likely``, or one
             by number; any wrong decision where it is not given.
         surfaces: which to attack; all that the model offers and the attack suits where it is not given.
+        adaptive: images are attacked once more, on the decision and the run's detector together.
         """
         if eps is None and radii is None:
             raise ConfigError("attack.eps is missing: expected a radius such as 8/255.")
         self.norm = norm
         self.eps = float(eps) if eps is not None else radii.get(norm) if radii is not None else 0.0
         self.latent_eps = LATENT_EPS.get(norm, 0.0) if latent_eps is None else float(latent_eps)
-        self.targeted = targeted
+        self.targeted, self.adaptive = targeted, adaptive
         self.surfaces = None if surfaces is None else tuple(surfaces)
 
     def check_radius(self) -> None:
@@ -151,7 +153,8 @@ class EvasionAttack(Attack):
 
     def threat(self, surface: Surface) -> ThreatModel:
         goal: Literal["untargeted", "targeted"] = "untargeted" if self.targeted is None else "targeted"
-        return ThreatModel(self.norm, self._eps(surface), surface.space.name, goal, self.knowledge)
+        adaptive = self.adaptive and surface.space.name == "pixels"
+        return ThreatModel(self.norm, self._eps(surface), surface.space.name, goal, self.knowledge, adaptive)
 
     def _eps(self, surface: Surface) -> float:
         return self.eps if surface.space.name == "pixels" else self.latent_eps
