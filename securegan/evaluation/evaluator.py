@@ -1,4 +1,4 @@
-"""One evaluation of a module: quality, every surface under attack, detection, and at the end the masking checks."""
+"""One evaluation of a module: quality, every surface under attack, detection, and at the end the audit."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from securegan.attacks.threat import AnyNorm
 from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
 from securegan.evaluation import distortion
-from securegan.evaluation.checks import MaskingChecks
+from securegan.evaluation.audit import audit_surface
 from securegan.evaluation.detection import JudgeDetector, adversarial_figures, generated_figures, unattacked_figures
 from securegan.evaluation.lighter import at_epochs, without_worst_case
 from securegan.evaluation.outcome import Outcome
@@ -34,6 +34,7 @@ from securegan.evaluation.robustness import (
 from securegan.evaluation.sampling import generated, great_circle, latent_chunks
 from securegan.evaluation.surfaces import build_surfaces, check_surfaces, inputs_of
 from securegan.judges.judge import Judge
+from securegan.metrics.masking import Check
 from securegan.metrics.quality import FeatureExtractor
 from securegan.models.base import GenerativeModule
 
@@ -136,15 +137,21 @@ class Evaluator:
                     adaptive_figures(surface, attack, chunks, module, detector, unaware, seed=self.seed, memory=memory)
                 )
             if final and self.protocol.check_images:
-                checked = self.protocol.check_images // (1 if surface.space.name == "pixels" else 4)
-                few = list(inputs_of(surface, module, self.data, split, max(1, checked)))
-                outcome.checks += MaskingChecks(surface, few, attack, self.seed).run(self.judge)
+                full = self.protocol.audit == "full"
+                outcome.checks += self.audit(module, surface, split, self.protocol.check_images, full=full)
             if final and attack.towards_image and isinstance(surface, ReconstructionSurface):
                 some = list(inputs_of(surface, module, self.data, split, min(n, distortion.IMAGES)))
                 outcome.merge(distortion.distortion_figures(surface, attack, some, seed=self.seed))
             if name == "latent":
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
         return done
+
+    def audit(self, module: GenerativeModule, surface: Surface, split: str, images: int, *, full: bool) -> list[Check]:
+        """The audit of a surface on the first ``images`` of ``split`` (a quarter as many codes)."""
+        assert self.attack is not None
+        n = images if surface.space.name == "pixels" else max(1, images // 4)
+        chunks = list(inputs_of(surface, module, self.data, split, n))
+        return audit_surface(surface, chunks, self.attack, self.judge, seed=self.seed, full=full)
 
     def surfaces(self, module: GenerativeModule, detectors: Sequence[Detector]) -> dict[SurfaceName, Surface]:
         """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""

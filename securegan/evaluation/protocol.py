@@ -1,7 +1,7 @@
 """How a run is measured: sample sizes, extractors and cadence. The constructor is the ``metrics`` config group."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
@@ -29,6 +29,7 @@ class Protocol:
         latent_attack_images: PositiveInt = 200,
         eps_factors: Sequence[PositiveFloat] = (),
         check_images: NonNegativeInt = 128,
+        audit: Literal["quick", "full"] = "quick",
         inception_weights: str | None = None,
         inception_download: bool = False,
         inception_stage: Stage = 2048,
@@ -49,6 +50,7 @@ class Protocol:
         eps_factors: at the end, success is measured at these multiples of the attack's radius as well, such as
             ``[0.25,0.5,1,2]``; each costs an attack on what survived the one before.
         check_images: inputs of the gradient-masking checks; 0 is off.
+        audit: which of these checks: full ones take minutes (10,000 random draws, restarts, rescaled logits).
         inception_weights, inception_download: the reference Inception network, by file or checksummed download.
         inception_stage: the features to score in: 2048 for the figures of papers, 64, 192 or 768 of an earlier stage,
             which need fewer images and carry the number in their name.
@@ -64,7 +66,8 @@ class Protocol:
         self.epoch_attack_images = epoch_attack_images
         self.epoch_steps, self.epoch_restarts = epoch_steps, epoch_restarts
         self.test_attack_images, self.latent_attack_images = test_attack_images, latent_attack_images
-        self.eps_factors, self.check_images = tuple(eps_factors), check_images
+        self.eps_factors = tuple(eps_factors)
+        self.check_images, self.audit = check_images, audit
         self.inception_weights, self.inception_download = inception_weights, inception_download
         self.inception_stage = inception_stage
         self.extractors = [ExtractorName.parse(written) for written in extractors]

@@ -33,7 +33,9 @@ READ = 512  # images read at a time
 class JudgedData(Protocol):
     """What a judge needs of a data set; :class:`securegan.data.module.ImageDataModule` has it."""
 
-    spec: DataSpec
+    @property
+    def spec(self) -> DataSpec:
+        """What the data look like."""
 
     def split_size(self, split: str) -> int:
         """Images in ``split``."""

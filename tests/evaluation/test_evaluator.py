@@ -12,7 +12,7 @@ from securegan.attacks.threat import Radii
 from securegan.data.digits import Digits
 from securegan.detectors.mahalanobis.callback import Mahalanobis
 from securegan.errors import ConfigError
-from securegan.evaluation.checks import MaskingChecks
+from securegan.evaluation.audit import audit_surface
 from securegan.evaluation.detection import adversarial_figures
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.outcome import Outcome
@@ -274,7 +274,7 @@ def test_without_a_radius_no_check_of_gradient_masking_passes(gan: GAN, data: Di
     for attack, name in ((PGD(eps=0.0), "authenticity"), (PGD(eps=0.1, latent_eps=0), "latent")):
         surface = build_surfaces((name,), gan, data, judge)[name]  # type: ignore[index, arg-type]
         chunks = list(inputs_of(surface, gan, data, "validate", 4))
-        checks = MaskingChecks(surface, chunks, attack, seed=0).run(judge)
+        checks = audit_surface(surface, chunks, attack, judge, seed=0)
         assert checks and all(check.passed is None for check in checks)
         assert "radius is 0" in checks[0].detail
 
