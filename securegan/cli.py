@@ -1,4 +1,4 @@
-"""The ``securegan`` command: ``run``, ``report``, ``attack``, ``sample`` and ``export``."""
+"""The ``securegan`` command: ``run``, ``report``, ``attack``, ``audit``, ``sample`` and ``export``."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from securegan.errors import UserError, near_match
 
-COMMANDS = ("run", "report", "attack", "sample", "export")
+COMMANDS = ("run", "report", "attack", "audit", "sample", "export")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +51,14 @@ def _parser() -> Parser:
     attack.add_argument("overrides", nargs="+", metavar="SETTING", help="such as attack=suite attack.eps=8/255")
     attack.add_argument("--out", type=Path, required=True, help="a new folder, or one whose attack was interrupted")
     attack.set_defaults(do=_attack)
+    audit = commands.add_parser("audit", help="check a run for hidden gradients; exit code 1 where a check fails")
+    audit.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    audit.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
+    audit.add_argument("--images", type=_positive, help="per surface (default: the run's metrics.check_images)")
+    audit.add_argument("--surface", nargs="+", default=[], metavar="NAME", help="default: those of the run's figures")
+    audit.add_argument("--full", action="store_true", help="every check, with 10,000 random draws: minutes")
+    audit.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
+    audit.set_defaults(do=_audit)
     sample = commands.add_parser("sample", help="write images of a run's trained generator")
     sample.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     sample.add_argument("--n", type=_positive, default=64, help="how many images (default: %(default)s)")
@@ -99,6 +107,29 @@ def _attack(arguments: argparse.Namespace) -> None:
     with Experiment.attack_again(arguments.run, arguments.out, arguments.overrides) as experiment:
         experiment.test()
         experiment.report()
+
+
+def _audit(arguments: argparse.Namespace) -> None:
+    from securegan.installation import check_installation
+
+    check_installation()
+    from securegan.reports.results import Audit
+    from securegan.reports.terminal import print_audit
+    from securegan.runs.auditing import audit_run
+
+    audit_run(
+        arguments.run,
+        which=arguments.checkpoint,
+        images=arguments.images,
+        names=arguments.surface,
+        full=arguments.full,
+        device=arguments.device,
+    )
+    audit = Audit.load(arguments.run)
+    assert audit is not None
+    print_audit(audit, arguments.run)
+    if audit.failed:
+        sys.exit(1)
 
 
 def _sample(arguments: argparse.Namespace) -> None:

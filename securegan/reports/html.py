@@ -12,7 +12,7 @@ from securegan.reports.figures import Plots, draw_all
 from securegan.reports.glossary import DASH
 from securegan.reports.protocol import bad_files, facts
 from securegan.reports.redaction import redacted_command
-from securegan.reports.results import Check, RunResults
+from securegan.reports.results import RunResults, failed_first
 from securegan.reports.table import further_table, main_table
 from securegan.reports.verdict import judge_run
 
@@ -36,9 +36,11 @@ def render(results: RunResults, plots: Plots | None = None) -> str:
         notes=results.notes,
         command=redacted_command(str(command)) if command else "",
         plots=plots or draw_all(results),
-        checks=sorted(results.checks, key=_failed_first),
+        checks=failed_first(results.checks),
         failed=len(results.violations),
         judged=sum(check.passed is not None for check in results.checks),
+        audit=results.audit,
+        audited=failed_first(results.audit.checks) if results.audit else [],
         bad_sentence=bad_sentence,
         bad=bad[:MAX_BAD_FILES],
         bad_more=max(0, len(bad) - MAX_BAD_FILES),
@@ -52,10 +54,6 @@ def _title(results: RunResults) -> str:
     name = model.get("name") or str(model.get("_target_", "")).rsplit(".", 1)[-1] if isinstance(model, dict) else model
     data = results.part("data").get("name") or ""
     return " on ".join(str(word) for word in (name or "Generator", data) if word)
-
-
-def _failed_first(check: Check) -> int:
-    return {False: 0, None: 1, True: 2}[check.passed]
 
 
 def _breakable(key: str) -> Markup:

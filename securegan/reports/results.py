@@ -5,7 +5,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from securegan.errors import UserError
 from securegan.reports.redaction import redacted
+from securegan.runs.folder import AUDIT
 
 X_COLUMN = "images_seen"  # of steps.csv
 DIRECTIONS = ("_real_to_fake", "_fake_to_real")
@@ -71,6 +72,35 @@ class Check(BaseModel):
     surface: str = ""
 
 
+def failed_first(checks: Sequence[Check]) -> list[Check]:
+    """The checks in the order of a reader's interest: failed, not judged, passed."""
+    return sorted(checks, key=lambda check: {False: 0, None: 1, True: 2}[check.passed])
+
+
+class Audit(BaseModel):
+    """What ``securegan audit`` left in a run folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checkpoint: str
+    epoch: int
+    split: str
+    images: int
+    full: bool
+    checks: list[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.passed is False]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Audit | None":
+        """The audit of the run in ``folder``, None where there was none; raises UserError where it is damaged."""
+        path = folder / AUDIT
+        return _read(path, lambda file: cls.model_validate_json(file.read_text(encoding="utf-8")))
+
+
 class _Metrics(BaseModel):
     """The layout of metrics.json."""
 
@@ -91,6 +121,7 @@ class RunResults:
     test: Figures | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    audit: Audit | None = None
     seconds: dict[str, float | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -124,6 +155,7 @@ class RunResults:
             test=metrics.test,
             protocol=metrics.protocol,
             checks=metrics.checks,
+            audit=Audit.load(folder),
             seconds=metrics.seconds,
             notes=list(dict.fromkeys([*metrics.notes, *(metrics.test.notes if metrics.test else [])])),
             arrays=_flat(_read(folder / "arrays.npz", _load_arrays) or {}, folder / "arrays.npz"),

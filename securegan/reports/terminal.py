@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from securegan.reports.glossary import describe
-from securegan.reports.results import RunResults
+from securegan.reports.results import Audit, RunResults, failed_first
 from securegan.reports.table import Line, main_table
 from securegan.reports.verdict import judge_run
+from securegan.runs.folder import AUDIT
 
 MAX_WIDTH = 100
+RESULTS = {True: ("passed", "green"), None: ("not judged", "dim"), False: ("FAILED", "bold red")}
 
 
 def print_summary(results: RunResults, report: Path, console: Console | None = None) -> None:
@@ -49,6 +51,33 @@ def _table(results: RunResults, width: int) -> Table:
                 table.add_row(label, Text(line.value, style=_style(line)), line.interval, line.n)
         table.add_section()
     return table
+
+
+def print_audit(audit: Audit, folder: Path, console: Console | None = None) -> None:
+    """Print the checks of the audit of the run in ``folder``, those that failed first, and what follows from them."""
+    console = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, width=min(console.width, MAX_WIDTH))
+    table.add_column("surface", no_wrap=True)
+    table.add_column("check", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("result", no_wrap=True)
+    table.add_column("detail", ratio=4)
+    for check in failed_first(audit.checks):
+        word, style = RESULTS[check.passed]
+        detail = Text(check.detail, no_wrap=check.passed is not False, overflow="ellipsis")
+        table.add_row(check.surface, check.name, Text(word, style=style), detail)
+    console.print(Padding(table, (1, 0, 0, 0)))
+    judged = sum(check.passed is not None for check in audit.checks)
+    if failed := audit.failed:
+        said = f"{len(failed)} of {len(audit.checks)} checks failed: figures of these surfaces cannot be relied on."
+        console.print(Text(f" ! {said}", style="bold red"))
+    else:
+        console.print(Text(f" {judged} of {len(audit.checks)} checks could be judged, and passed.", style="bold"))
+    console.print(
+        Text(f" {shortest(folder / AUDIT)}; securegan report {shortest(folder)} shows it"),
+        soft_wrap=True,
+        overflow="ignore",
+        crop=False,
+    )
 
 
 def _style(line: Line) -> str:

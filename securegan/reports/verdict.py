@@ -107,6 +107,12 @@ def _alarms(results: RunResults) -> list[str]:
             f"{len(failed)} of {len(results.checks)} gradient-masking checks failed, so the robustness figures of "
             f"these surfaces cannot be relied on: {names}."
         )
+    if results.audit is not None and (missed := results.audit.failed):
+        names = ", ".join(f"{check.name} ({check.surface})" for check in missed)
+        alarms.append(
+            f"{len(missed)} of {len(results.audit.checks)} checks of the audit failed, so the robustness figures of "
+            f"these surfaces cannot be relied on: {names}."
+        )
     clean = results.headline.value("robustness/clean_accuracy_label")
     if clean is not None and clean < LOW_ACCURACY:
         alarms.append(
@@ -169,7 +175,7 @@ def _cautions(results: RunResults) -> list[str]:
         )
     if not measured:
         cautions.append("No attack was measured, so nothing is claimed about robustness.")
-    elif attacked and not results.checks:
+    elif attacked and not results.checks and results.audit is None:
         cautions.append(
             "No gradient-masking checks were recorded, so a low attack success may only mean a weak attack."
         )

@@ -1,7 +1,8 @@
 """The run folder: one folder that explains itself.
 
 ``config.yaml``, ``environment.json``, ``data.json``, ``metrics.json`` and ``metrics.csv`` (a row an evaluation),
-``steps.csv``, ``checkpoints/``, ``arrays.npz``, ``examples.npz``, ``flagged.csv``, ``figures/`` and ``report.html``.
+``steps.csv``, ``checkpoints/``, ``arrays.npz``, ``examples.npz``, ``flagged.csv``, ``audit.json``,
+``figures/`` and ``report.html``.
 """
 
 import csv
@@ -30,6 +31,8 @@ from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically, write_json
 
+AUDIT = "audit.json"
+
 PACKAGES = (
     "securegan", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "kornia", "hydra-core",
     "omegaconf", "wandb", "scikit-learn", "numpy", "pillow", "pycryptodome",
@@ -37,7 +40,7 @@ PACKAGES = (
 
 STALE = (  # what a run that died before its first saved point may have left
     "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", "data.json", "wandb_id.txt",
-    "wandb_sent.json",
+    "wandb_sent.json", "audit.json",
 )  # fmt: skip
 
 
@@ -177,6 +180,7 @@ class RunFolder:
         self.rows = [row for row in self.rows if row["epoch"] <= epochs]
         self.results = {}
         self.write_metrics()
+        (self.path / AUDIT).unlink(missing_ok=True)  # it speaks of another checkpoint
 
     def write_metrics(self) -> None:
         """metrics.json and metrics.csv from what is held."""

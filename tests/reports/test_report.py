@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from securegan.errors import UserError
 from securegan.reports.figures import Plots
 from securegan.reports.html import render
 from securegan.reports.results import RunResults
@@ -143,6 +144,25 @@ def test_violations_are_red_and_at_the_top(full_run: Path, content: dict[str, An
     assert "1 of 2 gradient-masking checks failed" in page.text and "0.41 of 128" in page.text
     assert any(tag == "tr" and attributes.get("class") == "failed" for tag, attributes in page.tags)
     assert judge_run(RunResults.load(full_run)).level == "alarm"
+
+
+def test_an_audit_stands_beside_the_checks(full_run: Path) -> None:
+    assert "securegan audit RUN --full" in page_without_figures(full_run).text
+    check = {"name": "black box <= white box", "surface": "latent", "passed": True, "detail": "3 found"}
+    facts = {"checkpoint": "last", "epoch": 4, "split": "test", "images": 64, "full": True}
+    (full_run / "audit.json").write_text(json.dumps({**facts, "checks": [check]}))
+    text = page_without_figures(full_run).text
+    assert "Full audit of the last checkpoint" in text and "None of 1 failed." in text and "3 found" in text
+    level = judge_run(RunResults.load(full_run)).level
+    (full_run / "audit.json").write_text(json.dumps({**facts, "checks": [check | {"passed": False}]}))
+    page = page_without_figures(full_run)
+    places = [attributes.get("id") or attributes.get("class") for _, attributes in page.tags]
+    assert places.index("alarms") < places.index("figures")
+    assert "1 of 1 checks of the audit failed" in page.text and "black box <= white box (latent)" in page.text
+    assert level != "alarm" and judge_run(RunResults.load(full_run)).level == "alarm"
+    (full_run / "audit.json").write_text("{")
+    with pytest.raises(UserError, match=r"audit\.json is damaged"):
+        RunResults.load(full_run)
 
 
 def test_markup_in_names_is_text(full_run: Path, content: dict[str, Any], write_run: WriteRun) -> None:

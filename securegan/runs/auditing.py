@@ -1,0 +1,114 @@
+"""The audit of a finished or interrupted run: its surfaces are built again as for its own figures."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from rich.progress import track
+
+from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.surfaces import SurfaceName
+from securegan.attacks.threat import Radii
+from securegan.configuration.allowlist import build
+from securegan.configuration.validate import validate
+from securegan.data.module import CHUNK, ImageDataModule
+from securegan.errors import UserError, near_match
+from securegan.evaluation.evaluator import Evaluator
+from securegan.evaluation.protocol import Protocol
+from securegan.evaluation.surfaces import check_surfaces
+from securegan.judges.cache import load_or_train_judge
+from securegan.metrics.masking import Check
+from securegan.models.base import GenerativeModule
+from securegan.runs.atomic import write_json
+from securegan.runs.checkpoints import read_index
+from securegan.runs.folder import AUDIT, RunFolder
+from securegan.runs.sampling import load_module
+
+
+def audit_run(
+    path: Path,
+    *,
+    which: str = "best",
+    images: int | None = None,
+    names: Sequence[str] = (),
+    full: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Audit the surfaces of the run in ``path`` on its test split and leave ``audit.json`` there.
+
+    Args:
+        path: a run folder.
+        which: ``best``, the chosen checkpoint, or ``last``.
+        images: inputs per surface (a quarter as many codes); ``metrics.check_images`` where it is not given.
+        names: surfaces; all that the model offers and the attack suits where none is named.
+        full: every check, in minutes rather than seconds.
+        device: where it is computed.
+
+    Raises:
+        UserError: ``path`` holds no run or no such checkpoint, its data have changed, or there is no such surface.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    validate(config)
+    cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
+    trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
+    module = load_module(trained, which)
+    data: ImageDataModule = build(config.data, cache, seed)
+    data.prepare_data()
+    data.setup("fit")
+    if data.spec != folder.spec():
+        raise UserError(f"the data of {path} have changed since the run: restore them to audit it.")
+    attack = _attack(config.attack, data)
+    protocol: Protocol = build(config.metrics)
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
+    judge = load_or_train_judge(data, cache).to(device)
+    module.settle(data)
+    evaluator = Evaluator(data, judge, [], attack, protocol, seed)
+    attack.surfaces = _chosen(module, attack, names)
+    images = images or protocol.check_images or CHUNK
+    checks: list[Check] = []
+    start = time.monotonic()
+    for surface in track(evaluator.surfaces(module).values(), "auditing", transient=True):
+        checks += evaluator.audit(module, surface, "test", images, full=full)
+    entry = read_index(trained / "checkpoints")[which]
+    write_json(
+        path / AUDIT,
+        {
+            "checkpoint": which,
+            "epoch": entry["epoch"],
+            "split": "test",
+            "images": min(images, data.split_size("test")),
+            "full": full,
+            "seed": seed,
+            "attack": {"name": attack.name, **attack.settings()},
+            "seconds": time.monotonic() - start,
+            "checks": [asdict(check) for check in checks],
+        },
+    )
+
+
+def _attack(node: Any, data: ImageDataModule) -> EvasionAttack:
+    """The run's attack; PGD within the data set's radius where it had none."""
+    radii = Radii.of(data.spec.eps, data.spec.channels * data.spec.size**2)
+    return build(node, radii) if node else PGD(radii)
+
+
+def _chosen(module: GenerativeModule, attack: EvasionAttack, names: Sequence[str]) -> tuple[SurfaceName, ...]:
+    """The surfaces in ``names``, those of the run's figures where there are none."""
+    if not names:
+        return check_surfaces(attack, module)
+    attack.surfaces = None
+    offered = check_surfaces(attack, module)
+    for name in names:
+        if name not in offered:
+            raise UserError(
+                f"--surface={name} is not possible with this run: expected some of {', '.join(offered)}."
+                f"{near_match(name, offered)}"
+            )
+    return cast(tuple[SurfaceName, ...], tuple(dict.fromkeys(names)))
