@@ -15,6 +15,7 @@ from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build
 from securegan.configuration.validate import validate
 from securegan.data.module import CHUNK, ImageDataModule
+from securegan.detectors.base import Detector
 from securegan.errors import UserError, near_match
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.protocol import Protocol
@@ -25,7 +26,7 @@ from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import read_index
 from securegan.runs.folder import AUDIT, RunFolder
-from securegan.runs.sampling import load_module
+from securegan.runs.sampling import load_watched
 
 
 def audit_run(
@@ -55,7 +56,7 @@ def audit_run(
     validate(config)
     cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
-    module = load_module(trained, which)
+    module, detectors = load_watched(trained, which)
     data: ImageDataModule = build(config.data, cache, seed)
     data.prepare_data()
     data.setup("fit")
@@ -70,11 +71,11 @@ def audit_run(
     judge = load_or_train_judge(data, cache).to(device)
     module.settle(data)
     evaluator = Evaluator(data, judge, [], attack, protocol, seed)
-    attack.surfaces = _chosen(module, attack, names)
+    attack.surfaces = _chosen(module, attack, detectors, names)
     images = images or protocol.check_images or CHUNK
     checks: list[Check] = []
     start = time.monotonic()
-    for surface in track(evaluator.surfaces(module).values(), "auditing", transient=True):
+    for surface in track(evaluator.surfaces(module, detectors).values(), "auditing", transient=True):
         checks += evaluator.audit(module, surface, "test", images, full=full)
     entry = read_index(trained / "checkpoints")[which]
     write_json(
@@ -99,12 +100,14 @@ def _attack(node: Any, data: ImageDataModule) -> EvasionAttack:
     return build(node, radii) if node else PGD(radii)
 
 
-def _chosen(module: GenerativeModule, attack: EvasionAttack, names: Sequence[str]) -> tuple[SurfaceName, ...]:
+def _chosen(
+    module: GenerativeModule, attack: EvasionAttack, detectors: Sequence[Detector], names: Sequence[str]
+) -> tuple[SurfaceName, ...]:
     """The surfaces in ``names``, those of the run's figures where there are none."""
     if not names:
-        return check_surfaces(attack, module)
+        return check_surfaces(attack, module, detectors)
     attack.surfaces = None
-    offered = check_surfaces(attack, module)
+    offered = check_surfaces(attack, module, detectors)
     for name in names:
         if name not in offered:
             raise UserError(

@@ -17,6 +17,7 @@ from securegan.attacks.shield import shielded
 from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.validate import validate
 from securegan.data.batch import DataSpec
+from securegan.detectors.base import Detector
 from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
 from securegan.randomness import normal
@@ -30,7 +31,12 @@ TABLE, OVERVIEW = "samples.csv", "grid.png"
 
 
 def load_module(path: Path, which: str = "best") -> GenerativeModule:
-    """The trained module of the run in ``path`` with the weights of a checkpoint; the data are not needed.
+    """The trained module of :func:`load_watched` alone."""
+    return load_watched(path, which)[0]
+
+
+def load_watched(path: Path, which: str = "best") -> tuple[GenerativeModule, list[Detector]]:
+    """The trained module of the run in ``path`` with the weights of a checkpoint, and its detectors; needs no data.
 
     Args: which: ``best``, the chosen checkpoint, or ``last``.
 
@@ -41,10 +47,11 @@ def load_module(path: Path, which: str = "best") -> GenerativeModule:
     config = folder.config()
     validate(config)
     module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
-    for detector in build_each(config.detector):
+    detectors: list[Detector] = build_each(config.detector)
+    for detector in detectors:
         detector.attach(module)  # its statistics lie in the checkpoint
     load_weights(module, folder.checkpoints, which)
-    return module
+    return module, detectors
 
 
 def class_of(spec: DataSpec, name: str) -> int:
