@@ -175,7 +175,7 @@ def ascend(
 
     Args: x, reference, step: of the examples ``where``, indices into the search's N.
     """
-    filled = torch.arange(_round_size(len(where)), device=where.device)
+    filled = torch.arange(round_size(len(where)), device=where.device)
     live, kept = filled < len(where), filled % len(where)
     x, reference, where = x[kept], reference[kept], where[kept]
     step.keep(kept)
@@ -189,7 +189,7 @@ def ascend(
             live &= ~wrong
             if not live.any():
                 return
-            kept = live.int().argsort(descending=True, stable=True)[: _round_size(int(live.sum()))]
+            kept = live.int().argsort(descending=True, stable=True)[: round_size(int(live.sum()))]
             if len(kept) < len(live):
                 x, value, gradient, reference = x[kept], value[kept], gradient[kept], reference[kept]
                 live, where = live[kept], where[kept]
@@ -219,7 +219,7 @@ def look(
     return Assessment(*map(torch.cat, zip(*views, strict=True))), torch.cat(gradients) if gradient else x.new_empty(0)
 
 
-def _round_size(n: int) -> int:
+def round_size(n: int) -> int:
     """The next multiple of 4 up to 8, of 8 up to 64, of 16 from there."""
     step = 4 if n <= 8 else 8 if n <= 64 else 16
     return -(-n // step) * step

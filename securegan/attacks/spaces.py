@@ -128,6 +128,10 @@ class PixelSpace:
 
     name: Literal["pixels", "latent"] = "pixels"
 
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point that the space allows, at any distance from where a search began."""
+        return x.clamp(0, 1)
+
     def ball(self, origin: Tensor, eps: float, norm: AnyNorm) -> Ball:
         """The ball of radius ``eps`` around images, cut by ``[0, 1]``."""
         if norm == "l0":
@@ -188,6 +192,10 @@ class LatentSpace:
 
     def __init__(self, dim: int) -> None:
         self.inner, self.outer = (float(chi2.ppf(q, dim)) ** 0.5 for q in (0.025, 0.975))
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point that the space allows, at any distance from where a search began."""
+        return self.into_shell(x)
 
     def ball(self, origin: Tensor, eps: float, norm: AnyNorm) -> ShellBall:
         """The ball of radius ``eps`` standard deviations around codes, cut by the shell."""

@@ -39,6 +39,8 @@ OPTIONS: dict[str, dict[str, str]] = {
         "apgd": "securegan.attacks.evasion.apgd.APGD",
         "boundary": "securegan.attacks.evasion.boundary.Boundary",
         "few_pixel": "securegan.attacks.evasion.few_pixel.FewPixel",
+        "cw": "securegan.attacks.evasion.cw.CarliniWagner",
+        "deepfool": "securegan.attacks.evasion.deepfool.DeepFool",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
         "genattack": "securegan.attacks.evasion.genattack.GenAttack",
         "hopskipjump": "securegan.attacks.evasion.hopskipjump.HopSkipJump",

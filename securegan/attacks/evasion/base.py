@@ -54,6 +54,13 @@ class Task:
         start = ball.start(self.noise(where, norm, *parts))
         return start if share == 1 else ball.project(self.inputs[where].lerp(start, share))
 
+    def beginning(self, where: Tensor, norm: Norm) -> Tensor:
+        """Where a search without random starts begins: the inputs, or a random point near where these are flat."""
+        x = self.inputs[where]
+        if not self.surface.flat_at_input:
+            return x.clone()
+        return x.lerp(self.ball[where].start(self.noise(where, norm, "beginning")), self.surface.start_share)
+
 
 def objectives_on(surface: Surface, asked: Sequence[Objective]) -> tuple[Objective, ...]:
     """The asked objectives that differ on this surface; its own first one where none of them does."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
+from securegan.attacks.evasion.cw import CarliniWagner
+from securegan.attacks.evasion.deepfool import DeepFool
 from securegan.attacks.evasion.few_pixel import FewPixel
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.genattack import GenAttack
@@ -47,6 +49,9 @@ ATTACKS: dict[str, Make] = {
     "hopskipjump linf": lambda factor: HopSkipJump(norm="linf", eps=factor * EPS, queries=400, probes=30),
     "genattack": lambda factor: GenAttack(eps=factor * EPS, queries=150),
     "few_pixel": lambda factor: FewPixel(eps=factor * 3, queries=400, population=40),
+    "cw": lambda factor: CarliniWagner(eps=factor * L2, steps=60, searches=3, lr=0.03),
+    "deepfool": lambda factor: DeepFool(eps=factor * L2),
+    "deepfool linf": lambda factor: DeepFool(norm="linf", eps=factor * EPS),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
