@@ -26,9 +26,7 @@ from securegan.configuration.types import NonNegativeFloat, PositiveFloat, Posit
 STRETCH = 1.1  # s
 CHECKS = 10  # a descent's progress is looked at after each tenth of it, as by the authors
 PROGRESS = 0.9999  # and it has ended where the loss is not below this share of what it was
-GAIN = (
-    1e-3  # an example's bisection ends after two descents in a row that bring its distance down by less than this share
-)
+GAIN = 1e-3  # a bisection has ended where two descents in a row bring the distance down by less than this share
 MEAN, SQUARE = 0.9, 0.999  # decay of Adam's moments
 
 
@@ -146,9 +144,8 @@ class CarliniWagner(EvasionAttack):
                 state.live = state.live & ~ended
                 if not state.live.any():
                     break
-                state = state[
-                    state.live.int().argsort(descending=True, stable=True)[: round_size(int(state.live.sum()))]
-                ]
+                size = round_size(int(state.live.sum()))
+                state = state[state.live.int().argsort(descending=True, stable=True)[:size]]
         return found[where]
 
     def _step(self, task: Task, variable: "Stretched | Codes", state: Descent, step: int) -> tuple[Assessment, Tensor]:
