@@ -13,13 +13,16 @@ from annotated_types import MinLen
 from securegan.attacks.engine import Memory, NoMemory
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack, Task
+from securegan.attacks.evasion.cw import CarliniWagner
+from securegan.attacks.evasion.deepfool import DeepFool
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveInt
+from securegan.errors import ConfigError
 
-Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_margin", "apgd_targeted", "square"]
+Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_margin", "apgd_targeted", "square", "deepfool", "cw"]
 
 
 class Suite(EvasionAttack):
@@ -47,7 +50,12 @@ class Suite(EvasionAttack):
         target_classes: ``apgd_targeted`` tries so many of the most probable wrong classes.
         queries: of ``square``.
         of_every_attack: as of :class:`EvasionAttack`.
+
+        Raises:
+            ConfigError: ``cw``, which works in L2 alone, under another norm.
         """
+        if norm != "l2" and "cw" in attacks:
+            raise ConfigError("attack.attacks=[cw] is not possible in L-inf: C&W works in L2, with attack.norm=l2.")
         super().__init__(radii, norm, **of_every_attack)
         self.attacks, self.steps, self.restarts = tuple(attacks), steps, restarts
         self.target_classes, self.queries = target_classes, queries
@@ -75,6 +83,10 @@ class Suite(EvasionAttack):
                 return APGD(**searched, objectives=("margin",))
             case "square":
                 return Square(**within, queries=self.queries, restarts=self.restarts)
+            case "deepfool":
+                return DeepFool(**within)
+            case "cw":
+                return CarliniWagner(eps=self.eps, latent_eps=self.latent_eps)
 
     def search(self, task: Task) -> None:
         for name, member in self.members().items():

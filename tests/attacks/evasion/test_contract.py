@@ -42,7 +42,7 @@ ATTACKS: dict[str, Make] = {
     "square l2": lambda factor: Square(norm="l2", eps=factor * L2, queries=60),
     "suite": lambda factor: Suite(eps=factor * EPS, steps=8, target_classes=3, queries=40),
     "suite l2": lambda factor: Suite(
-        norm="l2", eps=factor * L2, attacks=["fgsm", "pgd", "apgd_margin"], steps=8, restarts=2
+        norm="l2", eps=factor * L2, attacks=["fgsm", "deepfool", "pgd", "apgd_margin"], steps=8, restarts=2
     ),
     "boundary": lambda factor: Boundary(eps=factor * L2, queries=200),
     "hopskipjump": lambda factor: HopSkipJump(eps=factor * L2, queries=400, probes=30),
