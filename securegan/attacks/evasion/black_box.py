@@ -14,6 +14,9 @@ BLOCK = 4096  # numbers that a stream draws at once
 def ask(surface: Surface, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """``(margin (N,), wrong (N,))`` of inputs ``(N, ...)``, without gradients; one query each."""
     with torch.no_grad():
+        if len(x) <= CHUNK:
+            view = surface.assess(x, reference, "margin")
+            return view.margin, ~view.right
         chunks = zip(x.split(CHUNK), reference.split(CHUNK), strict=True)
         views = [surface.assess(part, asked, "margin") for part, asked in chunks]
     return torch.cat([view.margin for view in views]), ~torch.cat([view.right for view in views])

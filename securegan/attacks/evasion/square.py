@@ -15,7 +15,7 @@ from torch import Tensor
 
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.evasion.black_box import Streams, ask, signs
-from securegan.attacks.spaces import Ball, magnitude, per_example
+from securegan.attacks.spaces import Ball, BoxBall, magnitude, per_example
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import Fraction, PositiveInt
 
@@ -62,10 +62,10 @@ class Square(EvasionAttack):
         else:
             x = stripes(ball, streams) if self.norm == "linf" else tiles(ball, streams)
         margin, wrong = ask(task.surface, x, reference)
-        task.search.offer(where, x, margin, wrong)
         for query in range(1, self.queries):
             if wrong.any():
-                live = (~wrong).nonzero().squeeze(1)
+                lost, live = wrong.nonzero().squeeze(1), (~wrong).nonzero().squeeze(1)
+                settle(task, where[lost], x[lost], margin[lost], wrong[lost], query)
                 if not len(live):
                     return
                 x, margin, where, reference, ball = x[live], margin[live], where[live], reference[live], ball[live]
@@ -73,9 +73,10 @@ class Square(EvasionAttack):
             side = self._side(query, x.shape)
             proposal = (redraw_linf if self.norm == "linf" else redraw_l2)(ball, x, side, streams)
             found, wrong = ask(task.surface, proposal, reference)
-            task.search.offer(where, proposal, found, wrong)
-            x = torch.where(per_example(found > margin, x), proposal, x)
-            margin = torch.maximum(found, margin)
+            better = wrong | (found > margin)
+            x = torch.where(per_example(better, x), proposal, x)
+            margin = torch.where(better, found, margin)
+        settle(task, where, x, margin, wrong, self.queries)
 
     def _side(self, query: int, shape: torch.Size) -> int:
         """Of the window at a query, in pixels; odd in L2, and 3 at least."""
@@ -83,6 +84,12 @@ class Square(EvasionAttack):
         share = self.p_init / 2 ** bisect_left(HALVINGS, query * 10_000 // self.queries)
         side = round((share * height * width) ** 0.5)
         return min(max(side, 1) if self.norm == "linf" else max(side, 3) | 1, height, width)
+
+
+def settle(task: Task, where: Tensor, x: Tensor, margin: Tensor, wrong: Tensor, queries: int) -> None:
+    """Offer what ``queries`` of the examples ``where`` have come to."""
+    task.search.queries[where] += queries - 1  # the offer counts one
+    task.search.offer(where, x, margin, wrong)
 
 
 def stripes(ball: Ball, streams: Streams) -> Tensor:
@@ -93,22 +100,26 @@ def stripes(ball: Ball, streams: Streams) -> Tensor:
 
 def redraw_linf(ball: Ball, x: Tensor, side: int, streams: Streams) -> Tensor:
     """``x`` with one window at the border of the ball, with one sign a channel (Algorithm 2)."""
-    channels = x.shape[1]
-    drawn = streams.round(2 + channels)
+    assert isinstance(ball, BoxBall)
+    drawn = streams.round(2 + x.shape[1])
     window = windows(x, drawn[:, :2], side)
-    step = 3 * ball.eps * signs(drawn[:, 2:, None])  # past the border from anywhere in the ball, rounded or not
-    moved = x.flatten(2).scatter_add(2, window, step.expand_as(window))
-    return ball.project(moved.view_as(x))
+    low, high = (border.flatten(2).gather(2, window) for border in (ball.low, ball.high))
+    return x.flatten(2).scatter(2, window, torch.where(drawn[:, 2:, None] < 0.5, low, high)).view_as(x)
 
 
 def windows(x: Tensor, place: Tensor, side: int) -> Tensor:
     """``(N, C, side^2)`` indices into the pixels of images ``(N, C, H, W)``, of windows at uniform ``place (N, 2)``."""
     height, width = x.shape[2:]
-    corner = place * torch.tensor([height - side + 1, width - side + 1], device=x.device)
-    top, left = corner.long().unbind(1)
-    along = torch.arange(side, device=x.device)
-    inside = (along[:, None] * width + along).flatten()
-    return ((top * width + left)[:, None] + inside)[:, None].expand(-1, x.shape[1], -1)
+    top, left = (place[:, 0] * (height - side + 1)).long(), (place[:, 1] * (width - side + 1)).long()
+    corner = (top * width + left)[:, None, None]
+    return (corner + _inside(side, width).to(x.device)).expand(-1, x.shape[1], -1)
+
+
+@cache
+def _inside(side: int, width: int) -> Tensor:
+    """Where a window's pixels lie, counted from its corner, in images of ``width``."""
+    along = torch.arange(side)
+    return (along[:, None] * width + along).flatten()
 
 
 def tiles(ball: Ball, streams: Streams) -> Tensor:
