@@ -42,14 +42,15 @@ class TowardsClass(Surface):
         """``(N,)`` references of this surface from the inner one's and the target classes."""
         return reference * self.classes + target
 
-    def _decode(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """The inner references and the target classes, ``(N,)`` each."""
         return reference.div(self.classes, rounding_mode="floor"), reference % self.classes
 
     def logits(self, x: Tensor, reference: Tensor) -> Tensor:
-        return self.inner.logits(x, self._decode(reference)[0])
+        return self.inner.logits(x, self.decode(reference)[0])
 
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
-        true, target = self._decode(reference)
+        true, target = self.decode(reference)
         logits = self.inner.logits(x, true)
         towards = -label_margin(logits, target)
         if objective == "ce":
@@ -66,10 +67,10 @@ class TowardsClass(Surface):
         return Assessment(value, label_margin(logits, true).detach(), decided == true)
 
     def words(self, x: Tensor, reference: Tensor) -> list[str]:
-        return self.inner.words(x, self._decode(reference)[0])
+        return self.inner.words(x, self.decode(reference)[0])
 
     def images(self, x: Tensor, reference: Tensor) -> Tensor:
-        return self.inner.images(x, self._decode(reference)[0])
+        return self.inner.images(x, self.decode(reference)[0])
 
 
 def targeted_dlr(logits: Tensor, true: Tensor, target: Tensor) -> Tensor:

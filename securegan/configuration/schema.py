@@ -41,6 +41,8 @@ OPTIONS: dict[str, dict[str, str]] = {
         "few_pixel": "securegan.attacks.evasion.few_pixel.FewPixel",
         "cw": "securegan.attacks.evasion.cw.CarliniWagner",
         "deepfool": "securegan.attacks.evasion.deepfool.DeepFool",
+        "art": "securegan.attacks.adapters.art.ART",
+        "foolbox": "securegan.attacks.adapters.foolbox.Foolbox",
         "fgsm": "securegan.attacks.evasion.fgsm.FGSM",
         "genattack": "securegan.attacks.evasion.genattack.GenAttack",
         "hopskipjump": "securegan.attacks.evasion.hopskipjump.HopSkipJump",
@@ -50,6 +52,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "vae_damage": "securegan.attacks.evasion.vae_damage.VAEDamage",
         "vae_latent": "securegan.attacks.evasion.vae_latent.VAELatent",
         "vae_output": "securegan.attacks.evasion.vae_output.VAEOutput",
+        "torchattacks": "securegan.attacks.adapters.torchattacks.Torchattacks",
     },
     "defense": {
         "adversarial_training": "securegan.defenses.adversarial_training.AdversarialTraining",

@@ -1,0 +1,1 @@
+"""Attacks of other libraries, under our threat models and judged by us."""
