@@ -25,6 +25,8 @@ def distortion_curve(
 ) -> DistortionCurve:
     """The curves through what attacks of several radii found; a larger distortion never counts as a worse attack.
 
+    An output nearer to the target than the target's own reconstruction counts as that one.
+
     Args:
         distortion: ``(N, R)`` ||d||, in any order.
         distance: ``(N, R)`` ||r(x + d) - x_t||.
@@ -35,7 +37,7 @@ def distortion_curve(
     if distortion.shape != distance.shape or distortion.dim() != 2:
         raise ValueError(f"want two (N, R) of one shape, got {tuple(distortion.shape)} and {tuple(distance.shape)}")
     span, clean, reached = (values.double()[:, None] for values in (span, clean, reached))
-    x, y = distortion.double() / span, (distance.double() - reached) / (clean - reached)
+    x, y = distortion.double() / span, ((distance.double() - reached) / (clean - reached)).clamp_min(0)
     beyond = x >= 1
     x, y = x.where(~beyond, 1), y.where(~beyond, 0)
     x, order = torch.cat([torch.zeros_like(span), x, torch.ones_like(span)], 1).sort(stable=True, dim=1)

@@ -50,6 +50,13 @@ def test_what_is_farther_than_the_target_itself_counts_as_the_target() -> None:
     assert with_far.area.item() == pytest.approx(0.5)
 
 
+def test_nearer_than_the_targets_own_reconstruction_is_no_more_than_reached() -> None:
+    heights = torch.tensor([[0.5, -3.0]], dtype=torch.float64)
+    found = measured(torch.tensor([[0.25, 0.5]], dtype=torch.float64), heights)
+    assert found.area.item() == pytest.approx(0.25 * 0.75 + 0.25 * 0.25)
+    assert found.distance.min() == 0
+
+
 def test_targets_that_are_given_back_no_nearer_have_no_curve() -> None:
     found = measured(SHARES.repeat(2, 1), (1 - SHARES).repeat(2, 1), reached=5.0)
     assert found.area.isnan().all() and found.distance.isnan().all()

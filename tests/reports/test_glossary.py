@@ -86,3 +86,19 @@ def test_secrets_are_hidden_by_name_and_token_counts_are_not() -> None:
     assert redacted([{"api_key": "z"}]) == [{"api_key": "<hidden>"}]
     command = redacted_command("run a=1 +security.passphrase=x logger.wandb.api_key=y")
     assert command == "run a=1 +security.passphrase=<hidden> logger.wandb.api_key=<hidden>"
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "surface"),
+    [
+        ("auddc_reconstruction", "Area under the distortion curve", "reconstruction"),
+        ("as_target_reconstruction", "Target's class read", "reconstruction"),
+        ("as_ignore_target_reconstruction", "Another class read", "reconstruction"),
+        ("ssim_target_clean_reconstruction", "SSIM to the target, clean", "reconstruction"),
+        ("best_of_20_random_success_latent_detector", "Best of 20 random codes", "latent_detector"),
+        ("system_attack_success_label", "System attack success", "label"),
+    ],
+)
+def test_figures_of_attacks_on_generative_models_are_described(name: str, label: str, surface: str) -> None:
+    entry = describe(f"robustness/{name}")
+    assert (entry.label, entry.surface) == (label, surface) and entry.meaning
