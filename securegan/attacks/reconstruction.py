@@ -38,11 +38,11 @@ class TargetImages:
 
     def choose(self, labels: Tensor, keys: Tensor) -> Tensor:
         """``(N,)`` indices, by key alone; of another class than ``labels (N,)`` where there is one."""
-        draws = [torch.rand((), generator=generator(self.seed, "target-image", key)) for key in keys.tolist()]
+        draws = [torch.rand((), generator=generator(self.seed, "target-image", key)).item() for key in keys.tolist()]
         others = self.labels[None] != labels[:, None]
         others |= ~others.any(1, keepdim=True)
         count = others.sum(1)
-        place = (torch.stack(draws).to(count.device) * count).long().minimum(count - 1)
+        place = (torch.tensor(draws, device=count.device) * count).long().minimum(count - 1)
         return ((others.cumsum(1) == place[:, None] + 1) & others).int().argmax(1)
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from securegan.attacks.spaces import LatentSpace, PixelSpace
 
 Objective = Literal["ce", "margin", "dlr", "latent", "output", "damage", "encoder"]
+OF_AUTOENCODERS: tuple[Objective, ...] = ("latent", "output", "damage", "encoder")
 TOWARDS_IMAGE: tuple[Objective, ...] = ("latent", "output")  # which need a target image
 SurfaceName = Literal[
     "label",

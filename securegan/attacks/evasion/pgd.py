@@ -6,14 +6,14 @@ several random starts; an example is lost if any iterate of any start and object
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 from torch import Tensor
 
 from securegan.attacks.engine import FixedStep, ascend
 from securegan.attacks.evasion.base import EvasionAttack, Task, objectives_on
-from securegan.attacks.surfaces import TOWARDS_IMAGE, Objective
+from securegan.attacks.surfaces import OF_AUTOENCODERS, TOWARDS_IMAGE, Objective
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveInt, Radius
 
@@ -49,6 +49,11 @@ class PGD(EvasionAttack):
         self.steps, self.alpha, self.momentum = steps, alpha, momentum
         self.objectives = tuple(objectives)
         self.random_start, self.restarts, self.early_drop = random_start, restarts if random_start else 1, early_drop
+
+    def unsuited(self, space: Literal["pixels", "latent"], classes: int) -> str | None:
+        if (space == "latent" or classes) and all(objective in OF_AUTOENCODERS for objective in self.objectives):
+            return f"the objectives {list(self.objectives)} are of an autoencoder's reconstructions"
+        return super().unsuited(space, classes)
 
     @property
     def towards_image(self) -> bool:

@@ -197,7 +197,9 @@ def test_pgd_takes_the_objectives_too_and_says_whether_it_needs_targets(network:
     assert PGD(eps=0.1, objectives=["latent"]).towards_image and not PGD(eps=0.1).towards_image
     made, reference = held(network)
     attack = PGD(eps=0.1, steps=10, restarts=1, objectives=["output"], early_drop=False)
-    attack(made, IMAGES, reference)
+    assert attack.unsuited("pixels", 10) and attack.unsuited("latent", 0) and attack.unsuited("pixels", 0) is None
+    moved = attack(made, IMAGES, reference).adversarial
+    assert (value(made, moved, reference, "output") >= value(made, IMAGES, reference, "output")).all()
     alone = ReconstructionSurface(network, torch.zeros(1, SIDE, SIDE), (network,))
     assert alone.objectives == ("margin", "damage")
     assert alone.beside_names == ("ssim_input", "ssim_output")
