@@ -88,7 +88,7 @@ class ReconstructionSurface(Surface):
         reads = () if judge is None else ("judge_reads", "judge_reads_attacked", "as_ignore_target")
         nears = () if targets is None else ("ssim_target", "ssim_target_clean")
         met = ("as_target",) if reads and nears else ()
-        self.beside_names = ("ssim_input", "ssim_output", *reads, *nears, *met)
+        self.beside_names = ("ssim_input", "ssim_output", *reads, *met, *nears)
 
     def hold(self, images: Tensor, labels: Tensor, keys: Tensor | None = None) -> Tensor:
         """``(N,)`` references of ``images (N, C, H, W)`` with their classes ``(N,)`` (-1 where unlabelled).

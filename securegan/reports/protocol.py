@@ -46,7 +46,7 @@ def attack_sentence(attack: dict[str, Any]) -> str:
         words.append(f"in {attack['space']}")
     words += [str(attack[key]) for key in ("goal", "knowledge") if attack.get(key)]
     if isinstance(attack.get("adaptive"), bool):
-        words.append("adaptive" if attack["adaptive"] else "nonadaptive")
+        words.append("adaptive in the system attack success" if attack["adaptive"] else "nonadaptive")
     others = {key: value for key, value in attack.items() if key not in _TOLD and not isinstance(value, dict)}
     words += [f"{key.replace('_', ' ')} {plain(value)}" for key, value in others.items() if value is not None]
     return ", ".join(words)

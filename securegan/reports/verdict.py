@@ -266,6 +266,14 @@ def _comparisons(results: RunResults) -> list[str]:
                 f"On {surface}, random noise alone succeeds on {written(random, 'rate')}: the decision is unstable, "
                 "not merely attackable."
             )
+    read = figures.value("robustness/as_ignore_target_reconstruction")
+    spoiled = figures.value("robustness/attack_success_reconstruction")
+    if read is not None and spoiled is not None and read > spoiled:
+        cautions.append(
+            f"The judge reads another class in {written(read, 'rate')} of the attacked reconstructions, and only "
+            f"{written(spoiled, 'rate')} count as lost: an output that suffers as much as its input is right on that "
+            "surface, whatever it shows."
+        )
     for key in ("quality/fid_inception", "quality/fid_judge"):
         score, lowest = figures.value(key), floor(results, key)
         if score is not None and lowest is not None and score < lowest and floor_of_fewer(results, key):

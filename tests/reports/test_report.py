@@ -205,6 +205,20 @@ def test_low_clean_accuracy_and_nonadaptive_figures_are_said(
     assert "nothing is claimed against one who does" in page.text
 
 
+def test_outputs_of_another_class_that_do_not_count_as_lost_are_said(
+    full_run: Path, content: dict[str, Any], write_run: WriteRun
+) -> None:
+    metrics = content["test"]["metrics"]
+    metrics |= {"robustness/as_ignore_target_reconstruction": 0.9, "robustness/attack_success_reconstruction": 0.95}
+    assert "reads another class" not in _cautions(write_run(full_run, content))
+    metrics["robustness/attack_success_reconstruction"] = 0.04
+    assert "another class in 90.0\u00a0% of the attacked reconstructions" in _cautions(write_run(full_run, content))
+
+
+def _cautions(folder: Path) -> str:
+    return " ".join(judge_run(RunResults.load(folder)).cautions)
+
+
 def test_where_the_adversary_attacked_the_detector_too_that_is_said_instead(
     full_run: Path, content: dict[str, Any], write_run: WriteRun
 ) -> None:
