@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from securegan.attacks.evasion.apgd import APGD, AutoStep, checkpoints
 from securegan.attacks.evasion.pgd import PGD
-from securegan.attacks.spaces import PixelSpace
-from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface
+from securegan.attacks.spaces import LatentSpace, PixelSpace
+from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface, LatentSurface
 from securegan.attacks.threat import Norm
 from securegan.errors import ConfigError
 
@@ -135,6 +135,24 @@ def test_a_search_begins_where_an_earlier_one_ended() -> None:
     APGD(eps=0.06, steps=1, objectives=("ce",))(LabelSurface(recorded, (), "0123456789"), images, truth, start=start)
     right = surface.classify(images).argmax(1) == truth
     assert torch.allclose(seen[1][: int(right.sum())], start[right], atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_latent_codes_stay_in_the_ball_and_the_shell(norm: Norm) -> None:
+    generate = nn.Linear(8, 4)
+    torch.nn.init.orthogonal_(generate.weight, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.zeros_(generate.bias)
+    surface = LatentSurface(lambda z, y: generate(z), lambda image: image, 8, (generate,), "abcd")
+    space = LatentSpace(8)
+    z = space.into_shell(torch.randn(50, 8, generator=torch.Generator().manual_seed(0)))
+    attack = APGD(eps=0.1, norm=norm, latent_eps=0.4, steps=10, target_classes=3)
+    with torch.no_grad():
+        truth = generate(z).argmax(1)
+    result = attack(surface, z, truth)
+    assert result.valid.all() and 0 < result.success.sum() < 50
+    assert 0.39 < result.distance.max() <= 0.4 * (1 + 1e-6)
+    radius = result.adversarial.norm(dim=1)
+    assert (radius >= space.inner * (1 - 1e-6)).all() and (radius <= space.outer * (1 + 1e-6)).all()
 
 
 def theirs(name: str, norm: Norm, **settings: Any) -> int:
