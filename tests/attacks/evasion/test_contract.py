@@ -142,6 +142,20 @@ def test_logits_moved_by_a_constant_change_nothing(
 
 
 @attacks
+def test_colour_images_are_attacked_as_grey_ones_are(make: Make) -> None:
+    """Their memory format may differ from the usual one inside an attack, and nothing may hang on it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 9, 4)).eval()
+    images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        truth = net(images).argmax(1)
+    result = make(3)(LabelSurface(net, (net,), "abcd"), images, truth, keys=torch.arange(8))
+    with torch.no_grad():
+        wrong = net(result.adversarial).argmax(1) != truth
+    assert torch.equal(wrong, result.success) and result.success.any() and result.valid.all()
+
+
+@attacks
 def test_targeted_success_is_the_target(make: Make, surface: LabelSurface, images: Tensor, truth: Tensor) -> None:
     attack = make(6)
     attack.targeted = "next"
