@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,6 +185,7 @@ def apgd(rounds: int) -> list[Row]:
 
 
 CASES: dict[str, Callable[[int], list[Row]]] = {"pgd": pgd, "apgd": apgd}
+PEERS = {"pgd": "torchattacks", "apgd": "autoattack"}
 
 
 def main() -> None:
@@ -194,6 +196,11 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     warnings.simplefilter("ignore")  # the peers'
+    for case in [case for case in chosen.cases if find_spec(PEERS[case]) is None]:
+        print(f"{PEERS[case]} is not installed: {case} is left out")
+        chosen.cases.remove(case)
+    if not chosen.cases:
+        return
     start, path = time.monotonic(), Path(__file__).with_suffix(".json")
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = [row for row in before if row["setting"]["case"] not in chosen.cases]

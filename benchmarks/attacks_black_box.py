@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from autoattack.square import SquareAttack
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -25,6 +24,12 @@ from securegan.attacks.surfaces import LabelSurface
 from securegan.attacks.threat import Norm
 from securegan.runs.atomic import write_json
 from securegan.runs.folder import environment
+
+try:
+    from autoattack.square import SquareAttack
+except ModuleNotFoundError:
+    print("autoattack is not installed: there is nothing to compare with")
+    sys.exit(0)
 
 RADII: dict[Norm, float] = {"linf": 0.1, "l2": 2.0}
 Attack = Callable[[Tensor, Tensor, int], Tensor]  # images, labels, seed -> adversarial images

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import foolbox
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -30,6 +29,12 @@ from securegan.attacks.evasion.deepfool import DeepFool
 from securegan.attacks.surfaces import LabelSurface
 from securegan.runs.atomic import write_json
 from securegan.runs.folder import environment
+
+try:
+    import foolbox
+except ModuleNotFoundError:
+    print("foolbox is not installed: there is nothing to compare with")
+    sys.exit(0)
 
 TRAINED = 1300  # of the 1797 digits; the victim is attacked on others that it reads rightly
 EPOCHS = 6
