@@ -26,7 +26,7 @@ from securegan.metrics.moments import ClassMoments, Moments
 from securegan.metrics.quality import FeatureExtractor, InceptionScore
 
 MEAN_OF = 10_000  # train images at most of a mean image
-FORMAT = 1  # of the files; another number makes them anew
+FORMAT = 2  # of the files; another number makes them anew
 
 
 class RealStatistics(NamedTuple):
@@ -35,7 +35,7 @@ class RealStatistics(NamedTuple):
     moments: Moments
     within: ClassMoments  # of labelled data where asked for; otherwise of no classes
     kept: Tensor  # (n, F) float32 of the split's first images, for what cannot be streamed
-    beside: dict[str, float]  # what stands beside the scores: floor_<score> of two halves, and real_is
+    beside: dict[str, float]  # what stands beside the scores: floor_<score> of two halves, real_is where there is one
 
 
 def real_statistics(

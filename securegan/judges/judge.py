@@ -33,14 +33,16 @@ class Judge(nn.Module):
         task: ``labels``, or ``rotation`` where the data has none.
         accuracy: share of the validate split read rightly; nan where that split is empty.
         digest: sha256 of the weights, hex.
-        feature_dim, num_logits: of :meth:`extract`.
+        feature_dim, num_logits: of :meth:`extract`. A rotation judge gives no logits there: how a picture is turned
+            says nothing of its quality, so that there is no Inception Score of it.
         key: ``judge``, the extractor's part in ``quality/fid_judge``; another where the judge is of other data.
     """
 
     def __init__(self, network: JudgeNetwork, task: Task, accuracy: float) -> None:
         super().__init__()
         self.network = network.requires_grad_(False).float().eval()
-        self.num_classes = self.num_logits = network.head.out_features
+        self.num_classes = network.head.out_features
+        self.num_logits = self.num_classes if task == "labels" else 0
         self.feature_dim = network.head.in_features
         self.key = "judge"
         self.task, self.accuracy = task, accuracy
@@ -65,9 +67,9 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``(N, 64)`` and logits ``(N, K)`` in one pass, without gradients."""
+        """Features ``(N, 64)`` and logits ``(N, num_logits)`` in one pass, without gradients."""
         features = self.features(images)
-        return features, self._head(features)
+        return features, self._head(features) if self.num_logits else features.new_zeros(len(images), 0)
 
     def _head(self, features: Tensor) -> Tensor:
         with full_float32(features.device.type):

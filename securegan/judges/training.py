@@ -83,7 +83,8 @@ def measure_accuracy(judge: Judge, data: JudgedData, split: str) -> float:
             images, labels = _turned(images, torch.arange(ROTATIONS).repeat_interleave(len(images)))
         known = labels >= 0
         if known.any():
-            read = judge.extract(images[known].to(device))[1].argmax(dim=1).cpu()
+            with torch.no_grad():
+                read = judge.logits(images[known].to(device)).argmax(dim=1).cpu()
             right += int((read == labels[known]).sum())
             seen += len(read)
     return right / seen if seen else math.nan

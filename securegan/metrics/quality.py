@@ -31,7 +31,9 @@ class FeatureExtractor(Protocol):
 
     @property
     def num_logits(self) -> int:
-        """K of :meth:`extract`; 0 for a network that gives features alone, of which there is no Inception Score."""
+        """K of :meth:`extract`; 0 for a network that gives features alone, or reads something else than what an image
+        shows: there is no Inception Score of it.
+        """
 
     def to(self, device: torch.device, /) -> Self:
         """Move the network to where its images will be."""

@@ -27,7 +27,7 @@ class Entry:
 
 _SCORES = {  # in the features of an extractor, which ends the key
     "fid": Entry("FID", "Distance between generated and real images in {}; lower is nearer."),
-    "is": Entry("Inception score", "Outputs that are clear and varied as read by {}; 1 is worst."),
+    "is": Entry("Inception score", "Outputs of clear and of varied classes as read by {}; 1 is worst."),
     "kid": Entry("KID", "The same distance by a kernel, free of a bias by the number of images; about 0 is best."),
     "precision": Entry("Precision", "Outputs that lie among real images in {}: few are misshapen.", "rate"),
     "recall": Entry("Recall", "Real images that lie among outputs in {}: little is left out.", "rate"),

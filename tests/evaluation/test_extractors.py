@@ -16,7 +16,7 @@ from securegan.evaluation.extractors import build_extractors
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.quality import Quality
 from securegan.judges.cache import judge_path, load_or_train_judge
-from securegan.judges.judge import Judge, to_bytes
+from securegan.judges.judge import Judge, Task, to_bytes
 from securegan.judges.network import JudgeNetwork
 from securegan.models.gan.lightning_model import GAN
 from securegan.reports.glossary import describe
@@ -33,8 +33,8 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return f"torchvision:{SMALL}:{weights}", f"judge:{judge}"
 
 
-def other_judge(channels: int, size: int) -> Judge:
-    return Judge(JudgeNetwork(channels, size, 4), "labels", 0.5)
+def other_judge(channels: int, size: int, task: Task = "labels") -> Judge:
+    return Judge(JudgeNetwork(channels, size, 4), task, 0.5)
 
 
 def test_each_extractor_scores_under_its_own_name(files: tuple[str, str], tmp_path: Path) -> None:
@@ -60,6 +60,26 @@ def test_each_extractor_scores_under_its_own_name(files: tuple[str, str], tmp_pa
     assert again.key == f"judge_{judge.digest[:8]}"  # the data's own, given by hand: still not `judge`
     entry = describe(f"quality/fid_{SMALL}")
     assert entry.label == "FID (shufflenet v2 x0 5)" and "features of shufflenet v2 x0 5" in entry.meaning
+
+
+def test_a_judge_that_reads_turns_has_no_inception_score(tmp_path: Path) -> None:
+    """The surer it is of how a picture is turned, the nearer its marginal is to one turn: the score falls to 1."""
+    data = Digits(tmp_path, 0, max_images=300)
+    data.prepare_data()
+    (file := tmp_path / "turns.safetensors").write_bytes(to_bytes(other_judge(1, 32, "rotation"), 32, 1))
+    protocol = Protocol(
+        generated=24, fidelity_references=4, fidelity_epoch_images=4, extractors=[f"judge:{file}", f"judge:{file}2"]
+    )
+    (tmp_path / "turns.safetensors2").write_bytes(to_bytes(other_judge(1, 32), 32, 1))
+    turns, classes = build_extractors(protocol, data.spec, tmp_path)
+    judge = other_judge(1, 32, "rotation")
+    gan = GAN(data.spec, 0, latent_dim=8, generator_width=4, discriminator_width=4, class_width=4)
+    outcome = Quality(data, judge, [judge, turns, classes], protocol, 0).measure(gan, "validate", final=False)
+    scored = {key for key in outcome.metrics if key.startswith("quality/is_")}
+    assert scored == {f"quality/is_{classes.key}"} == {key for key in outcome.n if key.startswith("quality/is_")}
+    assert {"quality/fid_judge", f"quality/fid_{turns.key}"} <= outcome.metrics.keys()
+    beside = outcome.protocol["quality"]
+    assert [key for key in beside if key.startswith("real_is")] == [f"real_is_{classes.key}"]
 
 
 def test_what_cannot_score_is_refused(files: tuple[str, str], tmp_path: Path) -> None:
