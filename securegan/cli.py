@@ -139,7 +139,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     from securegan.runs.sampling import class_of, load_module, write_samples
 
     module = load_module(arguments.run, arguments.checkpoint)
-    label = None if arguments.label is None else class_of(module.spec, arguments.label)
+    label = None if arguments.label is None else class_of(module, arguments.label)
     try:
         module.to(arguments.device)
     except (RuntimeError, AssertionError) as error:

@@ -64,7 +64,7 @@ class GenerativeModule(pl.LightningModule):
     def generator_network(self, averaged: bool) -> nn.Module:
         """What an export takes along: the network that :meth:`generate` (averaged) or :meth:`generate_raw` runs.
 
-        In evaluation mode its forward gives their images for ``(z, y)``, and for ``(z)`` where the data is unlabelled.
+        In evaluation mode its forward gives their images for ``(z, y)``, and for ``(z)`` where it is not conditional.
         """
         raise NotImplementedError
 

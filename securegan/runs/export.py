@@ -1,6 +1,6 @@
 """A run's trained generator as a folder that others can use: its weights, config.json and a model card.
 
-The generator takes codes ``z (N, latent_dim)`` of the standard normal distribution and, for labelled data, classes
+The generator takes codes ``z (N, latent_dim)`` of the standard normal distribution and, if conditional, classes
 ``y (N,)`` int64; it gives images ``(N, C, H, W)`` in ``[0, 1]``. README.md is written last: a folder without it is not
 complete. Only a TorchScript file holds pickled data; safetensors and ONNX files hold none.
 """
@@ -94,7 +94,7 @@ def export_generator(
 def load_generator(folder: Path | str) -> nn.Module:
     """The generator of a folder that ``securegan export --format safetensors`` wrote, frozen, on the CPU.
 
-    ``generator(z, y)``, for unlabelled data ``generator(z)``: the images of the run's own generator, bit for bit.
+    ``generator(z, y)``, without classes ``generator(z)``: the images of the run's own generator, bit for bit.
 
     Raises:
         UserError: where the folder holds no such export, or a damaged one.
@@ -144,7 +144,7 @@ def _write_weights(module: GenerativeModule, averaged: bool, form: Format, path:
 
 
 def _inputs(module: GenerativeModule, n: int) -> Inputs:
-    """``n`` codes and, for labelled data, classes: the arguments of an exported generator."""
+    """``n`` codes and, if conditional, classes: the arguments of an exported generator."""
     z, y = module.latents(n, "export", n)
     return (z,) if y is None else (z, y)
 
@@ -230,10 +230,11 @@ def _describe(
 ) -> dict[str, Any]:
     """config.json: what rebuilds the network, what goes in and comes out, and what the weights are of."""
     config, spec = folder.config(), module.spec
+    classes = spec.num_classes if module.conditional else 0
     model: Any = OmegaConf.to_container(config.model, resolve=True)
     given: dict[str, Any] = {"z": {"shape": ["N", module.latent_dim], "dtype": "float32", "of": "standard normal"}}
-    if spec.num_classes:
-        given["y"] = {"shape": ["N"], "dtype": "int64", "of": f"0 to {spec.num_classes - 1}, see data.class_names"}
+    if classes:
+        given["y"] = {"shape": ["N"], "dtype": "int64", "of": f"0 to {classes - 1}, see data.class_names"}
     return {
         "securegan": securegan.__version__,
         "torch": torch.__version__,
@@ -241,7 +242,7 @@ def _describe(
         "arguments": model,
         "seed": int(config.seed),
         "latent_dim": module.latent_dim,
-        "num_classes": spec.num_classes,
+        "num_classes": classes,
         "input": given,
         "output": {"shape": ["N", spec.channels, spec.size, spec.size], "dtype": "float32", "range": [0, 1]},
         "weights": {

@@ -16,7 +16,6 @@ from torch import Tensor
 from securegan.attacks.shield import shielded
 from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.validate import validate
-from securegan.data.batch import DataSpec
 from securegan.detectors.base import Detector
 from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
@@ -54,12 +53,15 @@ def load_watched(path: Path, which: str = "best") -> tuple[GenerativeModule, lis
     return module, detectors
 
 
-def class_of(spec: DataSpec, name: str) -> int:
+def class_of(module: GenerativeModule, name: str) -> int:
     """The class with this name or, where no name is so, this number.
 
     Raises:
-        UserError: where there is no such class.
+        UserError: where there is no such class, or the generator is not asked for classes.
     """
+    spec = module.spec
+    if spec.num_classes and not module.conditional:
+        raise UserError(f"--class={name} is not possible: the run's generator was trained without classes.")
     if name in spec.class_names:
         return spec.class_names.index(name)
     if name.isdecimal() and int(name) < spec.num_classes:
@@ -81,7 +83,7 @@ def sample(
         module: trained.
         n: how many.
         seed: of the latent codes.
-        label: of all images; the classes in turn where it is not given. Ignored for unlabelled data.
+        label: of all images; the classes in turn where it is not given. Only of a generator that is asked for classes.
         averaged: the generator's moving average, which every figure is about; otherwise the weights as trained.
     """
     classes = module.spec.num_classes if module.conditional else 0

@@ -15,7 +15,6 @@ from PIL import Image
 from securegan.errors import UserError
 from securegan.randomness import normal
 from securegan.runs.export import load_generator
-from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import TOGETHER, as_grid, class_of, load_module, sample, write_samples
 
 
@@ -66,11 +65,11 @@ def test_files_classes_and_the_overview(finished: Path, tmp_path: Path) -> None:
 
 
 def test_one_class_and_names_that_are_none(finished: Path) -> None:
-    spec = RunFolder.open(finished).spec()
-    labels = [y for _, y in sample(load_module(finished), 40, seed=0, label=class_of(spec, "7"))]
+    module = load_module(finished)
+    labels = [y for _, y in sample(module, 40, seed=0, label=class_of(module, "7"))]
     assert all(y is not None and (y == 7).all() for y in labels)
     with pytest.raises(UserError, match="--class=10 is not a class"):
-        class_of(spec, "10")
+        class_of(module, "10")
 
 
 def test_a_grid_is_as_square_as_it_goes() -> None:

@@ -21,7 +21,7 @@ from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import sha256
 from securegan.runs.export import Format, export_generator, load_generator
 from securegan.runs.folder import RunFolder
-from securegan.runs.sampling import load_module
+from securegan.runs.sampling import class_of, load_module
 
 NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
 QUALITY = {"quality/fid_judge": 3.25, "quality/class_accuracy_judge": 0.5}
@@ -35,12 +35,13 @@ TEST = {
 PROTOCOL = {"data": {"splits": {"train": 1234, "test": 56}}, "quality": {"digest_judge": "ab" * 32, "n_real": 56}}
 
 
-def a_run(path: Path, classes: int, model: str = "gan") -> Path:
+def a_run(path: Path, classes: int, model: str = "gan", *overrides: str) -> Path:
     """A run folder of an untrained model whose averaged weights and batch norms differ from the raw ones."""
     names = tuple(f"kind {i}" for i in range(classes))
     spec = DataSpec("pictures", 3, 32, classes, names, 8 / 255, "cd" * 16)
     widths = NARROW if model != "vae" else [f"model.{part}_width=4" for part in ("encoder", "decoder")]
-    (config,) = compose_checked([f"model={model}", *widths, "model.latent_dim=6", "detector=none", "logger=none"])
+    plain = ["model.latent_dim=6", "detector=none", "logger=none"]
+    (config,) = compose_checked([f"model={model}", *widths, *plain, *overrides])
     folder = RunFolder.create(path, config)
     folder.write_spec(spec)
     module: GenerativeModule = build(config.model, spec, 0)
@@ -66,7 +67,11 @@ def a_run(path: Path, classes: int, model: str = "gan") -> Path:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("runs")
-    return {"labelled": a_run(place / "labelled", 3), "unlabelled": a_run(place / "unlabelled", 0)}
+    return {
+        "labelled": a_run(place / "labelled", 3),
+        "unlabelled": a_run(place / "unlabelled", 0),
+        "without classes": a_run(place / "without", 3, "vae", "model.conditional=false", "model.sampling=prior"),
+    }
 
 
 def inputs(classes: int, n: int = 5) -> tuple[torch.Tensor, ...]:
@@ -75,14 +80,14 @@ def inputs(classes: int, n: int = 5) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("averaged", [True, False])
-@pytest.mark.parametrize("kind", ["labelled", "unlabelled"])
+@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without classes"])
 def test_safetensors_give_the_runs_images_bit_for_bit(
     runs: dict[str, Path], tmp_path: Path, kind: str, averaged: bool
 ) -> None:
     out = tmp_path / "out"
     digest = export_generator(runs[kind], out, "safetensors", averaged=averaged, which="last")
     module = export.load_module(runs[kind], "last").eval()
-    given = inputs(module.spec.num_classes)
+    given = inputs(module.spec.num_classes if module.conditional else 0)
     z, y = (*given, None)[:2]
     expected, other = module.generate(z, y), module.generate_raw(z, y)  # type: ignore[arg-type]
     if not averaged:
@@ -97,7 +102,7 @@ def test_safetensors_give_the_runs_images_bit_for_bit(
     assert torch.equal(load_generator(tmp_path / "moved")(*given), expected)
 
 
-@pytest.mark.parametrize("kind", ["labelled", "unlabelled"])
+@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without classes"])
 @pytest.mark.parametrize("form", ["safetensors", "torchscript", "onnx"])
 def test_the_cards_lines_of_code_run(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, form: Format
@@ -109,13 +114,22 @@ def test_the_cards_lines_of_code_run(
         warnings.simplefilter("error", FutureWarning)
         export_generator(runs[kind], tmp_path / "out", form)
     monkeypatch.chdir(tmp_path / "out")
-    (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    card = Path("README.md").read_text()
+    assert ("A class-conditional generator" in card) == ("y (N,)" in card) == (kind == "labelled")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     found: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's, of TorchScript
         exec(code, found)
     images = torch.as_tensor(found["images"])
     assert images.shape == (4, 3, 32, 32) and images.min() >= 0 and images.max() <= 1 and images.std() > 1e-3
+
+
+def test_a_class_is_asked_for_only_where_there_are_some(runs: dict[str, Path]) -> None:
+    assert class_of(load_module(runs["labelled"]), "kind 2") == 2
+    for kind, reason in (("unlabelled", "have no classes"), ("without classes", "was trained without classes")):
+        with pytest.raises(UserError, match=f"--class=1 is not possible: .* {reason}"):
+            class_of(load_module(runs[kind]), "1")
 
 
 def test_torchscript_needs_no_class_of_the_package_and_takes_any_batch(runs: dict[str, Path], tmp_path: Path) -> None:
