@@ -65,6 +65,35 @@ def test_discretized_logistic_is_a_probability_of_the_levels() -> None:
         assert math.isclose(float((-nats.detach()).exp().sum()), 1.0, abs_tol=1e-3)
 
 
+def test_discretized_logistic_is_symmetric_and_exact_in_the_tails() -> None:
+    likelihood = Distortion("discretized_logistic", 1, 0.0)
+    levels = (torch.arange(LEVELS) / (LEVELS - 1)).view(LEVELS, 1, 1, 1)
+    for log_scale in (-7.0, -5.0, -1.0, 2.0):
+        likelihood.log_scale.data.fill_(log_scale)  # type: ignore[union-attr]
+        nats = likelihood._discretized(torch.full_like(levels, 0.2), levels).detach()
+        mirrored = likelihood._discretized(torch.full_like(levels, 0.8), levels.flip(0)).detach()
+        torch.testing.assert_close(nats, mirrored, rtol=1e-3, atol=1e-3)
+        step, scale = 1 / (LEVELS - 1), math.exp(log_scale)
+        centred = (levels[1:-1].double() - 0.2).abs()  # of the lower tail, which float64 resolves
+        cdf = [torch.special.expit((s * step / 2 - centred) / scale) for s in (1, -1)]
+        wanted = -(cdf[0] - cdf[1]).log()
+        torch.testing.assert_close(
+            nats[1:-1].double()[wanted < 500], wanted[wanted < 500], rtol=1e-3, atol=1e-3, msg=str(log_scale)
+        )
+
+
+@pytest.mark.parametrize("target", [0.0, 0.1, 0.9, 1.0])
+def test_a_large_error_of_a_sure_decoder_still_pulls_at_it(target: float) -> None:
+    """In its tails a logistic density falls as exp(-|x| / s): the slope is 1 / s."""
+    likelihood = Distortion("discretized_logistic", 1, 0.0)
+    likelihood.log_scale.data.fill_(-6.0)  # type: ignore[union-attr]
+    output = torch.full((1, 1, 1, 1), 0.5, requires_grad=True)
+    likelihood._discretized(output, torch.full_like(output, target).detach()).sum().backward()
+    assert output.grad is not None and likelihood.log_scale is not None and likelihood.log_scale.grad is not None
+    assert float(output.grad) == pytest.approx(math.copysign(math.exp(6), 0.5 - target), rel=1e-3)
+    assert float(likelihood.log_scale.grad) < -100  # less sure is likelier
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "ssim", "discretized_logistic"])
 def test_distortion_falls_as_the_output_nears_the_target(kind: str) -> None:
     target, noise = torch.rand(2, 1, 32, 32), torch.randn(2, 1, 32, 32)

@@ -42,12 +42,16 @@ class Distortion(nn.Module):
         return nats + 0.5 * math.log(2 * math.pi * math.e)
 
     def _discretized(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Minus the log probability of the level of each target, in the image's shape."""
+        """Minus the log probability of the level of each target, in the image's shape.
+
+        With s the logistic function and a > b, ``s(a) - s(b) = s(a) s(-b) (1 - exp(b - a))``, whose logarithm neither
+        cancels nor loses its gradient in the tails.
+        """
         assert self.log_scale is not None
         levels = (targets * (LEVELS - 1)).round()
         step = 1 / (LEVELS - 1)
         centred, inverse = levels * step - outputs, (-self.log_scale.clamp(-7, 2)).exp()
         above, below = (centred + step / 2) * inverse, (centred - step / 2) * inverse
-        inner = (above.sigmoid() - below.sigmoid()).clamp_min(1e-12).log()
-        nats = torch.where(levels == 0, F.logsigmoid(above), inner)
-        return -torch.where(levels == LEVELS - 1, F.logsigmoid(-below), nats)
+        up_to, from_on = F.logsigmoid(above), F.logsigmoid(-below)
+        inner = up_to + from_on + (-torch.expm1(-step * inverse)).log()
+        return -torch.where(levels == 0, up_to, torch.where(levels == LEVELS - 1, from_on, inner))
