@@ -174,13 +174,15 @@ class GenerativeModule(pl.LightningModule):
             dist.all_reduce(anywhere)
         if anywhere.item():
             key, value = next(iter(broken.items()), ("a loss of another process", math.nan))
+            epochs = self.trainer.current_epoch
+            left = f"the point saved after epoch {epochs} is kept" if epochs else "before its first point was saved"
             raise UserError(
                 f"{_in_words(key)} became {value:.6g} in step {self.steps} ({self.seen} images): the run ends here, "
-                "its last saved point is kept; lower the learning rates or the defence's weights."
+                f"{left}; lower the learning rates or the defence's weights."
             )
 
     def settle(self, data: ImageDataModule) -> None:
-        """Make the module ready to be measured after an epoch; all ranks take part.
+        """Make the module ready to be measured or saved after an epoch; all ranks take part.
 
         Every rank gets the buffers of rank 0: batch-norm statistics differ, and all measure the same network.
         """

@@ -160,7 +160,6 @@ _DETECTION = {
 
 _TRAIN = {
     "loss_autoencoder": Entry("Autoencoder loss", "Nats per pixel value, mean over the epoch."),
-    "distortion": Entry("Distortion", "Nats per pixel value, mean over the epoch."),
     "kl": Entry("KL divergence", "Nats per image, mean over the epoch."),
     "loss_discriminator": Entry("Discriminator loss", "Mean over the epoch."),
     "loss_generator": Entry("Generator loss", "Mean over the epoch."),

@@ -9,30 +9,52 @@ import pytest
 from securegan.data.batch import Batch
 from securegan.errors import UserError
 from securegan.experiment import Experiment
+from securegan.models.base import GenerativeModule
 from securegan.models.gan.lightning_model import GAN
+from securegan.models.hybrid.lightning_model import Hybrid
+from securegan.models.vae.lightning_model import VAE
 from securegan.runs.checkpoints import verified
 
+WIDTHS = {
+    GAN: ("generator", "discriminator", "class"),
+    VAE: ("encoder", "decoder"),
+    Hybrid: ("generator", "discriminator", "class", "encoder"),
+}
 
+
+@pytest.mark.parametrize(
+    ("model", "term"),
+    [(GAN, "discriminator_adversarial"), (VAE, "autoencoder_distortion"), (Hybrid, "autoencoder_reconstruction")],
+)
 def test_the_last_saved_point_is_kept(
     tmp_path: Path,
     small_settings: list[str],
     run_in_process: Callable[..., Experiment],
     monkeypatch: pytest.MonkeyPatch,
+    model: type[GenerativeModule],
+    term: str,
 ) -> None:
-    step = GAN.training_step
+    step = model.training_step
 
-    def exploding(module: GAN, batch: Batch, batch_idx: int) -> None:
+    def exploding(module: GenerativeModule, batch: Batch, batch_idx: int) -> None:
         step(module, batch, batch_idx)
         if module.trainer.current_epoch == 1:
-            module.step_figures["train/loss_discriminator_adversarial"] += 1e9
+            module.step_figures[f"train/loss_{term}"] += 1e9
 
-    monkeypatch.setattr(GAN, "training_step", exploding)
+    monkeypatch.setattr(model, "training_step", exploding)
     folder = tmp_path / "run"
-    with pytest.raises(UserError, match=r"the discriminator's adversarial loss \(.*\) became 1e\+09 in step"):
-        run_in_process(folder, *small_settings, "trainer.max_epochs=3")
+    settings = [s for s in small_settings if not s.startswith(("model.", "defense."))]
+    settings += [f"model={model.__name__.lower()}", *(f"model.{part}_width=8" for part in WIDTHS[model])]
+    settings += ["detector=none", "defense=none", "attack=none", "metrics.every_n_epochs=3", "trainer.max_epochs=3"]
+    player, _, named = term.partition("_")
+    expected = (
+        rf"the {player}'s {named} loss \(.*\) became .*: the run ends here, the point saved after epoch 1 is kept"
+    )
+    with pytest.raises(UserError, match=expected):
+        run_in_process(folder, *[s for s in settings if not s.startswith("attack.")])
     _, entry = verified(folder / "checkpoints", "last")
     assert entry["epoch"] == 1
-    monkeypatch.setattr(GAN, "training_step", step)
+    monkeypatch.setattr(model, "training_step", step)
     with Experiment.resume(folder) as experiment:
         experiment.fit()
     assert json.loads((folder / "checkpoints" / "index.json").read_text())["last"]["epoch"] == 3

@@ -24,7 +24,7 @@ def _steppable(module: GAN) -> GAN:
 
 @pytest.fixture
 def without_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GAN, "trainer", property(lambda self: SimpleNamespace(world_size=1)))
+    monkeypatch.setattr(GAN, "trainer", property(lambda self: SimpleNamespace(world_size=1, current_epoch=0)))
     monkeypatch.setattr(GAN, "global_rank", property(lambda self: 0))
 
 

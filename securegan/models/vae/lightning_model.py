@@ -17,7 +17,7 @@ from securegan.configuration.types import Fraction, NonNegativeFloat, NonNegativ
 from securegan.data.batch import Batch, DataSpec
 from securegan.data.module import ImageDataModule
 from securegan.errors import ConfigError
-from securegan.models.base import GenerativeModule
+from securegan.models.base import LOSS, GenerativeModule
 from securegan.models.ema import GeneratorEMA
 from securegan.models.networks.autoencoder import Autoencoder, Encoder, Network, Posterior
 from securegan.models.networks.dcgan import DCGANGenerator
@@ -162,18 +162,22 @@ class VAE(GenerativeModule):
         for hook in self.ports["autoencoder"].batch:
             hook(context)
         with self.around(context):
-            loss = self._loss(context) + self.extra_loss(context)
+            terms = self._terms(context)
+            if self.ports["autoencoder"].loss:
+                terms["defences"] = self.extra_loss(context)
+            loss = torch.stack(list(terms.values())).sum()
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
         n = len(batch.images) * self.trainer.world_size
         self.count(n)
         self.ema.update(self.autoencoder, n, self.seen)
-        self.log_dict_step({"train/loss_autoencoder": loss})
+        self.log_dict_step({f"{LOSS}autoencoder_{name}": term for name, term in terms.items()})
+        self.log_dict_step({f"{LOSS}autoencoder": loss})
         self.log_dict_step({f"train/{name}": value for name, value in context.logged.items()})
 
-    def _loss(self, context: StepContext) -> Tensor:
-        """Distortion and KL divergence, nats per pixel value; each origin's mean, weighted."""
+    def _terms(self, context: StepContext) -> dict[str, Tensor]:
+        """Distortion and weighted KL divergence, nats per pixel value; each origin's mean, weighted."""
         images = context.images
         posterior: Posterior = self.autoencoder.encoder(self._laid_out(images))
         noise = normal(posterior.mean.shape, self.seed, "posterior", self.seen, self.global_rank).to(images.device)
@@ -182,8 +186,8 @@ class VAE(GenerativeModule):
         weights = context.shares()
         distortion = self.distortion(outputs, targets, weights)
         divergence = (weights * posterior.divergence()).sum()
-        self.log_dict_step({"train/distortion": distortion, "train/kl": divergence})
-        return distortion + self._kl_weight() * divergence / targets[0].numel()
+        context.logged["kl"] = divergence
+        return {"distortion": distortion, "kl": self._kl_weight() * divergence / targets[0].numel()}
 
     def _kl_weight(self) -> float:
         progress = self.trainer.current_epoch + 1
