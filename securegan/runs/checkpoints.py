@@ -33,7 +33,10 @@ def sha256(path: Path) -> str:
 
 
 class Checkpoints(pl.Callback):
-    """Saves after every epoch; must be the last callback, so that the epoch's evaluation is in the file."""
+    """Saves after every epoch; must be the last callback, so that the epoch's evaluation is in the file.
+
+    The module is settled before, whether the epoch was evaluated or not: a file holds what its own samples come from.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class Checkpoints(pl.Callback):
         self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}  # of the run continued
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, GenerativeModule)
+        pl_module.settle(trainer.datamodule)  # type: ignore[attr-defined]
         epoch = trainer.current_epoch
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"epoch-{epoch + 1:04d}.ckpt"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from securegan.data.batch import Batch
 from securegan.errors import UserError
@@ -13,6 +14,7 @@ from securegan.models.base import GenerativeModule
 from securegan.models.gan.lightning_model import GAN
 from securegan.models.hybrid.lightning_model import Hybrid
 from securegan.models.vae.lightning_model import VAE
+from securegan.models.vae.mixture import LatentMixture
 from securegan.runs.checkpoints import verified
 
 WIDTHS = {
@@ -34,6 +36,7 @@ def test_the_last_saved_point_is_kept(
     model: type[GenerativeModule],
     term: str,
 ) -> None:
+    """And holds a mixture of its own epoch's codes, though no evaluation was due."""
     step = model.training_step
 
     def exploding(module: GenerativeModule, batch: Batch, batch_idx: int) -> None:
@@ -52,8 +55,12 @@ def test_the_last_saved_point_is_kept(
     )
     with pytest.raises(UserError, match=expected):
         run_in_process(folder, *[s for s in settings if not s.startswith("attack.")])
-    _, entry = verified(folder / "checkpoints", "last")
+    path, entry = verified(folder / "checkpoints", "last")
     assert entry["epoch"] == 1
+    state = torch.load(path, weights_only=True)["state_dict"]
+    if model is VAE:
+        fresh = LatentMixture(*state["mixture.means"].shape)
+        assert not torch.equal(state["mixture.means"], fresh.means)
     monkeypatch.setattr(model, "training_step", step)
     with Experiment.resume(folder) as experiment:
         experiment.fit()

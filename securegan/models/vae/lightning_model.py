@@ -6,7 +6,7 @@ The encoder sees the image alone, the decoder the code and the class (Sohn et al
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from annotated_types import Ge, Lt
@@ -101,7 +101,7 @@ class VAE(GenerativeModule):
         self.to(memory_format=self.memory_format)
         self.ema = GeneratorEMA(self.autoencoder, ema_half_life)
         self.mixture = LatentMixture(classes, mixture_components, latent_dim) if sampling == "mixture" else None
-        self._settled = -1  # images seen when the mixture was fitted
+        self._settled = -1  # images seen when the mixture was fitted, as far as is known
 
     @property
     def averaged(self) -> Autoencoder:
@@ -152,6 +152,11 @@ class VAE(GenerativeModule):
         if self.mixture is not None and self._settled != self.seen:
             fit_mixture(self.mixture, self.averaged.encoder, data, self.seed, self.device)
             self._settled = self.seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A saved point holds the mixture that was fitted to its codes."""
+        super().on_load_checkpoint(checkpoint)
+        self._settled = self.seen
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
