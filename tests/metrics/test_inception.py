@@ -22,7 +22,7 @@ peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, the batch norms set so that features keep their scale through the depth."""
+    """Random weights: the batch norms keep the features' scale through the depth, the head has opinions."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
         torch.default_generator.manual_seed(0)
@@ -32,6 +32,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_var.fill_(0.2)
+    with torch.no_grad():
+        network.fc.weight.mul_(100)
     torch.save(network.state_dict(), path)
     return path
 
@@ -56,7 +58,7 @@ def test_extracts_what_torch_fidelity_extracts(inception, weights, monkeypatch):
     expected = reference((images * 255).round().to(torch.uint8))
     features, logits = inception.train().extract(images)
     torch.testing.assert_close(features, expected[0], rtol=1e-4, atol=1e-6)  # memory formats sum in another order
-    torch.testing.assert_close(logits, expected[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(logits, expected[1], rtol=1e-4, atol=1e-4)
     assert features.shape == (3, inception.feature_dim)
     assert logits.shape == (3, inception.num_logits)
     assert features.dtype == torch.float32
@@ -157,10 +159,12 @@ def test_download_is_kept_and_used(tmp_path, monkeypatch, weights):
     assert load_inception(None, tmp_path).digest == digest
 
 
-@pytest.mark.slow
 def test_every_score_equals_torch_fidelitys(inception, weights):
     torch_fidelity = pytest.importorskip("torch_fidelity")
-    sets = pictures(12, 0), pictures(12, 1)
+    from torch_fidelity.metric_kid import kernel_mmd
+
+    exponents = torch.linspace(-3, 1, 12).exp2()[:, None, None, None]  # of two sets that overlap in part
+    sets = pictures(12, 0) ** exponents, pictures(12, 1) ** (2 * exponents)
 
     class AsDataset(torch.utils.data.Dataset):
         def __init__(self, images):
@@ -195,9 +199,15 @@ def test_every_score_equals_torch_fidelitys(inception, weights):
     ours = frechet_distance(*(Moments(2048).update(features) for features in (fake, real)))
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     score = InceptionScore(1008).update(logits).compute()
-    assert score == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
-    assert kernel_distance(real, fake) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert score > 1.1 and score == pytest.approx(theirs["inception_score_mean"], rel=1e-3)
+    # Torch-fidelity sums kernels in float32; of a distance as small as this, some 2e-4 of a kernel, its own formula in
+    # float64 leaves a thousandth less, and that is what ours is.
+    single, kid = theirs["kernel_inception_distance_mean"], kernel_distance(real, fake)
+    exact = kernel_mmd(*(features.double().numpy() for features in (fake, real)))
+    assert kid == pytest.approx(exact, rel=1e-3) and kid == pytest.approx(single, rel=1e-2)
+    assert abs(kid - exact) < 0.01 * abs(single - exact)
     manifold = manifold_scores(real, fake)
+    assert 0 < manifold.precision < 1 and 0 < manifold.recall < 1
     assert (manifold.precision, manifold.recall) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-3)
 
 
