@@ -50,6 +50,18 @@ def test_divergence_is_that_of_the_distributions() -> None:
     assert torch.allclose(posterior.divergence(), wanted, atol=1e-5)
 
 
+def test_divergence_does_not_cancel_under_autocast() -> None:
+    encoder = small().autoencoder.encoder
+    with torch.no_grad():
+        encoder.head.weight.mul_(0.02)  # near the prior, where training begins and unused coordinates stay
+    images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain = encoder(images).divergence()
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = encoder(images)
+        assert posterior.mean.dtype == posterior.log_variance.dtype == torch.float32
+        assert torch.allclose(posterior.divergence(), plain, rtol=0.1) and 0 < float(plain.detach().max()) < 0.01
+
+
 def test_gaussian_distortion_is_the_likelihood_at_the_best_variance() -> None:
     outputs, targets = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8)
     variance = (outputs - targets).square().mean()

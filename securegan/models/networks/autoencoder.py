@@ -30,7 +30,10 @@ class Posterior(NamedTuple):
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def divergence(self) -> Tensor:
-        """``(N,)`` KL divergences from the standard normal prior, nats (Kingma & Welling 2014, appendix B)."""
+        """``(N,)`` KL divergences from the standard normal prior, nats (Kingma & Welling 2014, appendix B).
+
+        Near the prior its terms cancel, so the two must be in float32.
+        """
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum(1)
 
 
@@ -54,8 +57,10 @@ class Encoder(nn.Module):
         return tuple(maps)
 
     def forward(self, images: Tensor) -> Posterior:
-        """The posterior of the codes of ``images``."""
-        mean, log_variance = self.head(self.feature_maps(images)[-1].flatten(1)).chunk(2, dim=1)
+        """The posterior of the codes of ``images``, in float32 under autocast too."""
+        hidden = self.feature_maps(images)[-1].flatten(1)
+        with torch.autocast(images.device.type, enabled=False):
+            mean, log_variance = self.head(hidden.float()).chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(*LOG_VARIANCE))
 
 
