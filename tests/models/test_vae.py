@@ -138,6 +138,18 @@ def test_mixture_gives_back_the_gaussians_it_was_fitted_to() -> None:
     assert torch.allclose(other.std(0), torch.tensor([0.5, 1.0, 2.0]), rtol=0.1)
 
 
+@pytest.mark.parametrize(("n", "dim"), [(2000, 6), (300, 20)])
+def test_codes_of_the_prior_get_one_component(n: int, dim: int) -> None:
+    """More fit the noise: unseen codes are then less likely than under the prior itself."""
+    generator = torch.Generator().manual_seed(0)
+    mixture = LatentMixture(0, 10, dim)
+    mixture.fit(torch.randn(n, dim, generator=generator), torch.full((n,), -1), seed=0)
+    assert bool((mixture.cumulative > 1 - 1e-6).all())
+    modes = torch.eye(3, dim).repeat(400, 1) * 12
+    mixture.fit(modes + torch.randn(1200, dim, generator=generator), torch.full((1200,), -1), seed=0)
+    assert float(mixture.cumulative[0, 0]) < 0.7
+
+
 def test_mixture_that_is_not_fitted_is_the_prior() -> None:
     z = torch.randn(50, 4)
     assert torch.equal(LatentMixture(0, 5, 3)(z, None), z[:, 1:])

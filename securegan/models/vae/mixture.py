@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from securegan.randomness import seed_of
 
 REGULARISATION = 1e-4  # added to each covariance's diagonal
 STEPS = 100  # of expectation maximisation at most
+CODES = 8  # a coordinate and component at least: at fewer, covariances fit the codes seen and not those to come
 
 
 class LatentMixture(nn.Module):
@@ -45,23 +47,36 @@ class LatentMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor, labels: Tensor, seed: int) -> None:
-        """Fit to ``codes (N, d)`` of classes ``(N,)``; a class of few codes gets fewer components."""
+        """Fit to ``codes (N, d)`` of classes ``(N,)``; each gets as many components as its codes bear out."""
         for k in range(len(self.means)):
             own = codes[labels == k] if len(self.means) > 1 else codes
             if len(own) < 2:
                 continue
-            components = max(1, min(self.components, len(own) // (2 * self.latent_dim)))
-            mixture = GaussianMixture(
-                components, reg_covar=REGULARISATION, max_iter=STEPS, random_state=seed_of(seed, "mixture", k) % 2**32
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                mixture.fit(own.double().cpu().numpy())
+            most = max(1, min(self.components, len(own) // (CODES * self.latent_dim)))
+            mixture = _fitted(own.double().cpu().numpy(), most, seed_of(seed, "mixture", k) % 2**32)
+            components = len(mixture.weights_)
             shares = np.ones(self.components)
             shares[:components] = np.cumsum(mixture.weights_)
             self.cumulative[k] = torch.from_numpy(shares)
             self.means[k, :components] = torch.from_numpy(mixture.means_)
             self.factors[k, :components] = torch.from_numpy(np.linalg.cholesky(mixture.covariances_))
+
+
+def _fitted(codes: NDArray[np.float64], most: int, seed: int) -> GaussianMixture:
+    """The mixture of 1, 2, 4 and so on, ``most`` at most, components after which Schwarz's criterion gets worse."""
+    best: GaussianMixture | None = None
+    lowest, components = np.inf, 1
+    while components <= most:
+        mixture = GaussianMixture(components, reg_covar=REGULARISATION, max_iter=STEPS, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(codes)
+        criterion = mixture.bic(codes)
+        if best is not None and criterion >= lowest:
+            break
+        best, lowest = mixture, criterion
+        components = max(components + 1, min(2 * components, most))
+    return best
 
 
 class MixtureDecoder(nn.Module):
