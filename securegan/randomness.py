@@ -33,6 +33,13 @@ def integers(high: int, n: int, *parts: int | str) -> Tensor:
     return torch.randint(high, (n,), generator=generator(*parts))
 
 
+def choices(shares: Sequence[float], n: int, *parts: int | str) -> Tensor:
+    """``n`` int64 draws for ``parts``, each i with the i-th of ``shares``, which sum to 1."""
+    drawn = torch.rand(n, generator=generator(*parts), dtype=torch.float64)
+    borders = torch.tensor(shares, dtype=torch.float64).cumsum(0)
+    return torch.searchsorted(borders, drawn, right=True).clamp_max(len(shares) - 1)
+
+
 def permutation(n: int, *parts: int | str) -> Tensor:
     """A permutation of ``range(n)`` as int64 for ``parts``."""
     return torch.randperm(n, generator=generator(*parts))

@@ -1,7 +1,8 @@
 """What the data hand to every other part: a batch, and the description of a data set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
@@ -27,3 +28,15 @@ class DataSpec:
     class_names: tuple[str, ...]
     eps: float  # the usual pixel radius of this data set, in [0, 1] units
     digest: str  # hex content digest of the prepared data, labels and splits
+    class_shares: tuple[float, ...] = ()  # of each class in the train split; equal ones where not known
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """From what ``dataclasses.asdict`` gave, as JSON has it; raises KeyError or TypeError for anything else."""
+        names, shares = found["class_names"], found.get("class_shares", ())
+        return cls(**{**found, "class_names": tuple(names), "class_shares": tuple(shares)})
+
+    @property
+    def balanced(self) -> bool:
+        """Whether no class has more training images than another, as far as is known."""
+        return len(set(self.class_shares)) < 2

@@ -134,8 +134,17 @@ class ImageDataModule(pl.LightningDataModule):
         for split in SPLITS:
             hasher.update(split.encode() + self._splits[split].astype("<i8").tobytes())
         names = prepared.class_names
+        labels = prepared.labels[self._splits["train"]]
+        counts = np.bincount(labels[labels >= 0], minlength=len(names))
         return DataSpec(
-            self.describe(), prepared.channels, self.size, len(names), names, float(self.eps), hasher.hexdigest()
+            self.describe(),
+            prepared.channels,
+            self.size,
+            len(names),
+            names,
+            float(self.eps),
+            hasher.hexdigest(),
+            tuple((counts / max(1, counts.sum())).tolist()),
         )
 
     @property

@@ -21,7 +21,7 @@ from securegan.errors import UserError
 from securegan.models.networks.autoencoder import Posterior
 from securegan.models.networks.discriminator import DiscriminatorOutput
 from securegan.models.ports import Ports, StepContext
-from securegan.randomness import integers, normal
+from securegan.randomness import choices, integers, normal
 
 LOSS = "train/loss_"  # then the player and, but for the sum, the term
 EXPLODED = 1e6  # a loss beyond it, either way, comes back as rarely as one that is not a number
@@ -109,11 +109,17 @@ class GenerativeModule(pl.LightningModule):
         raise NotImplementedError
 
     def latents(self, n: int, *purpose: int | str) -> tuple[Tensor, Tensor | None]:
-        """``n`` prior draws ``(n, latent_dim)`` and, if conditional, classes ``(n,)``; a function of ``purpose``."""
+        """``n`` prior draws ``(n, latent_dim)`` and, if conditional, classes ``(n,)``; a function of ``purpose``.
+
+        Each class comes as often as in the train split: a discriminator would otherwise tell real from generated images
+        by their classes, and a distance between the two would count the difference.
+        """
         z = normal((n, self.latent_dim), self.seed, "latent", *purpose).to(self.device)
         if not self.conditional:
             return z, None
-        return z, integers(self.spec.num_classes, n, self.seed, "class", *purpose).to(self.device)
+        if self.spec.balanced:
+            return z, integers(self.spec.num_classes, n, self.seed, "class", *purpose).to(self.device)
+        return z, choices(self.spec.class_shares, n, self.seed, "class", *purpose).to(self.device)
 
     def context(self, player: str, inputs: list[Any]) -> StepContext:
         """The step context of one update of ``player``."""

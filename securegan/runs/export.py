@@ -106,7 +106,7 @@ def load_generator(folder: Path | str) -> nn.Module:
         if about["format"] != "safetensors":
             raise UserError(f"{folder} holds an export as {about['format']}: only safetensors are loaded here.")
         weights, expected, averaged = path.parent / FILES["safetensors"], about["sha256"], bool(about["averaged"])
-        spec = DataSpec(**{**data, "class_names": tuple(data["class_names"])})
+        spec = DataSpec.from_json(data)
         target, arguments, seed = config["target"], dict(config["arguments"]), int(config["seed"])
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): expected an exported generator.") from error

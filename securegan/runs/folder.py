@@ -98,8 +98,7 @@ class RunFolder:
         """What :meth:`write_spec` wrote; raises UserError where it is missing or damaged."""
         path = self.path / "data.json"
         try:
-            found = json.loads(path.read_text())
-            return DataSpec(**{**found, "class_names": tuple(found["class_names"])})
+            return DataSpec.from_json(json.loads(path.read_text()))
         except OSError as error:
             raise UserError(
                 f"{path} cannot be read ({error.strerror}): the run ended before training began."

@@ -1,7 +1,9 @@
 """The data module: what a batch is, in which order it comes, and what training leaves untouched."""
 
 import inspect
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from securegan.data.batch import SPLITS, Batch
+from securegan.data.batch import SPLITS, Batch, DataSpec
 from securegan.data.digits import Digits
 from securegan.data.folder import Folder
 from securegan.data.module import ImageDataModule
@@ -33,6 +35,20 @@ def test_digits_are_scikit_learns(digits: Callable[..., Digits]) -> None:
         expected = torch.from_numpy(truth.images[batch.index.numpy()]).float() / 16
         assert (batch.images[:, 0] - expected).abs().max() <= 0.5 / 255 + 1e-6
         assert batch.labels.tolist() == truth.target[batch.index.numpy()].tolist()
+
+
+def test_the_description_knows_the_train_splits_class_shares_and_survives_json(digits: Callable[..., Digits]) -> None:
+    module = digits()
+    counts = torch.bincount(module.chunk("train", 0, 10_000).labels, minlength=10)
+    assert module.spec.class_shares == tuple((counts.double() / counts.sum()).tolist())
+    assert not module.spec.balanced  # by a few images
+    written = json.loads(json.dumps(asdict(module.spec)))
+    assert DataSpec.from_json(written) == module.spec
+    del written["class_shares"]  # as older runs have it
+    assert DataSpec.from_json(written) == replace(module.spec, class_shares=())
+    assert DataSpec.from_json(written).balanced
+    with pytest.raises(KeyError):
+        DataSpec.from_json({"name": "cut"})
 
 
 def test_digits_are_interpolated_between_pixel_centres(digits: Callable[..., Digits]) -> None:

@@ -1,6 +1,7 @@
 """The GAN: shapes, sizes, what an update touches, and randomness as a function."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.ema import GeneratorEMA
 from securegan.models.gan.lightning_model import GAN
+from securegan.randomness import integers
 
 
 def spec(size: int = 32, classes: int = 3, channels: int = 1) -> DataSpec:
@@ -93,6 +95,19 @@ def test_seeds_decide_weights_and_latents_and_leave_the_global_generator_alone()
     draws = [one.latents(4, "train", seen, rank)[0] for seen, rank in ((0, 0), (0, 1), (64, 0), (0, 0))]
     assert torch.equal(draws[0], draws[3])
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_classes_are_drawn_as_often_as_the_train_split_has_them() -> None:
+    def drawn(*shares: float) -> Tensor:
+        gan = GAN(replace(spec(), class_shares=shares), 0, latent_dim=8, generator_width=4, discriminator_width=4)
+        z, y = gan.latents(4000, "test")
+        assert y is not None and y.dtype == torch.int64 and torch.equal(z, gan.latents(4000, "test")[0])
+        return y
+
+    found = torch.bincount(drawn(0.7, 0.05, 0.25), minlength=3) / 4000
+    assert torch.allclose(found, torch.tensor([0.7, 0.05, 0.25]), atol=0.03)  # four standard deviations
+    assert torch.equal(drawn(), integers(3, 4000, 0, "class", "test"))
+    assert torch.equal(drawn(1 / 3, 1 / 3, 1 / 3), drawn())
 
 
 def test_the_average_halves_old_weights_after_a_half_life() -> None:
