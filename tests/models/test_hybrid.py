@@ -83,11 +83,13 @@ def test_every_port_of_the_autoencoder_takes_part_in_its_update(hybrid: Make, ba
         return module.autoencoder.encoder.head.weight.square().mean()
 
     ports = module.ports["autoencoder"]
+    ports.gate.append(lambda images, labels: torch.arange(len(images)) < 5)
     ports.batch.append(twins)
     ports.around.append(around)
     ports.loss.append(loss)
     module.training_step(batch, 0)
-    assert seen == ["enter autoencoder", "loss of 10", "leave"]
+    assert seen == ["enter autoencoder", "loss of 7", "leave"]
+    assert float(module.step_figures["train/gated_share_autoencoder"]) == pytest.approx(3 / 8)
     assert float(module.step_figures["train/loss_autoencoder_defences"]) > 0
 
 

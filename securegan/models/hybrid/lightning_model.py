@@ -119,8 +119,12 @@ class Hybrid(GAN):
             super().training_step(batch, batch_idx)
 
     def _outputs(self, z: Tensor, y: Tensor | None, real: Inputs) -> Tensor:
-        """Outputs of prior codes; reconstructions of ``real`` come from the same forward and are kept."""
-        context = self.context("autoencoder", [real])
+        """Outputs of prior codes; reconstructions of ``real`` come from the same forward and are kept.
+
+        The autoencoder's gates see what those of the discriminator let pass.
+        """
+        given = Inputs(*self.passing("autoencoder", real.images, real.labels), real=True)
+        context = self.context("autoencoder", [given])
         for hook in self.ports["autoencoder"].batch:
             hook(context)
         self._entered.enter_context(self.around(context))
