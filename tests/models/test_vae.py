@@ -9,6 +9,7 @@ from torch import distributions
 from securegan.data.batch import DataSpec
 from securegan.errors import ConfigError
 from securegan.models.networks.autoencoder import Posterior
+from securegan.models.networks.resnet import SelfAttention
 from securegan.models.vae.lightning_model import VAE
 from securegan.models.vae.likelihood import LEVELS, Distortion
 from securegan.models.vae.mixture import LatentMixture
@@ -36,6 +37,36 @@ def test_every_size_generates_and_reconstructs_images_in_range(size: int, classe
     made = vae.reconstruct(images, y)
     for some in (images, made):
         assert some.shape == (2, channels, size, size) and some.min() >= 0 and some.max() <= 1
+
+
+def test_feature_maps_of_one_side_attend_to_themselves_in_both_halves() -> None:
+    vae = small(network="resnet", attention=8)
+    (of_encoder,) = (m for m in vae.autoencoder.encoder.modules() if isinstance(m, SelfAttention))
+    (of_decoder,) = (m for m in vae.autoencoder.decoder.modules() if isinstance(m, SelfAttention))
+    images, seen = torch.rand(2, 1, 32, 32), []
+    for layer in (of_encoder, of_decoder):
+        layer.register_forward_hook(lambda layer, given, found: seen.append(tuple(found.shape[2:])))
+    before = vae.reconstruct_raw(images, torch.tensor([0, 1]))
+    assert seen == [(8, 8), (8, 8)]
+    for layer in (of_encoder, of_decoder):
+        with torch.no_grad():
+            layer.gamma.fill_(1.0)
+        after = vae.reconstruct_raw(images, torch.tensor([0, 1]))
+        assert not torch.allclose(before, after, atol=1e-6)
+        before = after
+    for settings in ({"attention": 8}, {"attention": 32, "network": "resnet"}):
+        with pytest.raises(ConfigError, match=r"model\.attention="):
+            small(**settings)
+
+
+def test_the_average_follows_the_ramp() -> None:
+    for ramp, kept in ((0.05, 0.5), (None, 2 ** (-1 / 20))):
+        vae = small(ema_half_life=2000.0, ema_ramp=ramp)
+        before = vae.averaged.encoder.head.weight.clone()
+        with torch.no_grad():
+            vae.autoencoder.encoder.head.weight.add_(1.0)
+        vae.ema.update(vae.autoencoder, 100, 2000)  # a twentieth of the images seen is a half-life under the ramp
+        torch.testing.assert_close(vae.averaged.encoder.head.weight, before + 1 - kept)
 
 
 def test_size_that_has_no_network_is_refused_by_its_key() -> None:

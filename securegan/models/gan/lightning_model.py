@@ -26,7 +26,7 @@ from securegan.models.gan.penalties import Penalties, held
 from securegan.models.networks.autoencoder import Network
 from securegan.models.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from securegan.models.networks.discriminator import BASE, SIZES, DiscriminatorOutput, TwoHeadDiscriminator
-from securegan.models.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from securegan.models.networks.resnet import ResNetDiscriminator, ResNetGenerator, check_attention
 from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import seed_of
 
@@ -123,11 +123,7 @@ class GAN(GenerativeModule):
                 f"model.shared_blocks={shared_blocks} is not allowed: a discriminator of {spec.size} pixels has "
                 f"{(spec.size // BASE).bit_length() - 1} blocks."
             )
-        if attention and (network == "dcgan" or attention > spec.size // 2):
-            raise ConfigError(
-                f"model.attention={attention} is not allowed: expected null, or model.network=resnet and at most half "
-                f"of data.size={spec.size}."
-            )
+        check_attention(attention, network, spec.size)
         if loss == "wasserstein" and not spectral_norm and not gradient_penalty:
             raise ConfigError(
                 "model.loss=wasserstein is not allowed with model.spectral_norm=false and model.gradient_penalty=0: "

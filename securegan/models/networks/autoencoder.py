@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from securegan.models.networks.discriminator import BASE, level_widths, normaliser
-from securegan.models.networks.resnet import DownBlock
+from securegan.models.networks.resnet import DownBlock, SelfAttention
 
 Network = Literal["dcgan", "resnet"]
 
@@ -40,11 +40,25 @@ class Posterior(NamedTuple):
 class Encoder(nn.Module):
     """Images ``(N, C, S, S)`` in ``[0, 1]`` to a diagonal Gaussian over codes."""
 
-    def __init__(self, network: Network, latent_dim: int, channels: int, size: int, width: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        latent_dim: int,
+        channels: int,
+        size: int,
+        width: int,
+        attention: int | None = None,
+    ) -> None:
+        """Args: attention: side of the feature map that attends to itself."""
         super().__init__()
         widths = [channels, *level_widths(size, width)]
         make = _residual if network == "resnet" else _plain
-        self.blocks = nn.ModuleList(make(*pair, of_image=not level) for level, pair in enumerate(pairwise(widths)))
+        self.blocks = nn.ModuleList()
+        for level, (before, after) in enumerate(pairwise(widths)):
+            block = make(before, after, of_image=not level)
+            if attention == size // 2 ** (level + 1):
+                block.append(SelfAttention(after, normaliser(False)))
+            self.blocks.append(block)
         self.head = nn.Linear(widths[-1] * BASE * BASE, 2 * latent_dim)
         nn.init.zeros_(self.head.bias)
 
@@ -76,12 +90,12 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(images).mean, labels)
 
 
-def _plain(before: int, after: int, *, of_image: bool) -> nn.Module:
+def _plain(before: int, after: int, *, of_image: bool) -> nn.Sequential:
     convolution = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.LeakyReLU(0.2))
 
 
-def _residual(before: int, after: int, *, of_image: bool) -> nn.Module:
+def _residual(before: int, after: int, *, of_image: bool) -> nn.Sequential:
     return nn.Sequential(DownBlock(before, after, normaliser(False), of_image=of_image), nn.BatchNorm2d(after))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from securegan.errors import ConfigError
 from securegan.models.networks.discriminator import BASE, Normalise, TwoHeadDiscriminator, level_widths, normaliser
 
 
@@ -80,6 +81,15 @@ class SelfAttention(nn.Module):
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)
         read = torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
         return x + self.gamma * self.out(read.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+def check_attention(side: int | None, network: str, size: int) -> None:
+    """Raises ConfigError for a ``side`` of attending feature maps that networks of images of ``size`` do not have."""
+    if side and (network == "dcgan" or side > size // 2):
+        raise ConfigError(
+            f"model.attention={side} is not allowed: expected null, or model.network=resnet and at most half of "
+            f"data.size={size}."
+        )
 
 
 class UpBlock(nn.Module):

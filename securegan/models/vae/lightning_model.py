@@ -22,7 +22,7 @@ from securegan.models.ema import GeneratorEMA
 from securegan.models.networks.autoencoder import Autoencoder, Encoder, Network, Posterior
 from securegan.models.networks.dcgan import DCGANGenerator
 from securegan.models.networks.discriminator import SIZES
-from securegan.models.networks.resnet import ResNetGenerator
+from securegan.models.networks.resnet import ResNetGenerator, check_attention
 from securegan.models.ports import Inputs, StepContext
 from securegan.models.vae.likelihood import Distortion, Likelihood
 from securegan.models.vae.mixture import LatentMixture, MixtureDecoder
@@ -42,6 +42,7 @@ class VAE(GenerativeModule):
         seed: int,
         *,
         network: Network = "dcgan",
+        attention: Literal[8, 16, 32, 64, 128] | None = None,
         latent_dim: PositiveInt = 64,
         encoder_width: PositiveInt = 32,
         decoder_width: PositiveInt = 32,
@@ -56,6 +57,7 @@ class VAE(GenerativeModule):
         beta1: Annotated[float, Ge(0), Lt(1)] = 0.9,
         beta2: Annotated[float, Ge(0), Lt(1)] = 0.999,
         ema_half_life: PositiveFloat = 2000.0,
+        ema_ramp: PositiveFloat | None = 0.05,
         channels_last: bool = True,
     ) -> None:
         """Networks from ``seed``; see the defaults above.
@@ -64,6 +66,7 @@ class VAE(GenerativeModule):
             spec: of the data.
             seed: of the run.
             network: plain (de)convolutions, or residual blocks with class-conditional batch norm.
+            attention: side of the feature maps that attend to themselves in encoder and decoder; ``resnet`` only.
             latent_dim: of the codes.
             encoder_width: channels of the outermost feature map, doubled inwards up to eight times.
             decoder_width: likewise.
@@ -78,28 +81,30 @@ class VAE(GenerativeModule):
             beta1: of Adam.
             beta2: likewise.
             ema_half_life: of the averaged autoencoder, in images.
+            ema_ramp: share of the images seen that the half-life never exceeds; null for a constant one.
             channels_last: memory format of the networks.
 
         Raises:
-            ConfigError: a size that is not a power of two from 32 to 256.
+            ConfigError: a size that is not a power of two from 32 to 256, or attention where there is no such map.
         """
         super().__init__(spec, latent_dim=latent_dim + (sampling == "mixture"), seed=seed)
         if spec.size not in SIZES:
             raise ConfigError(f"data.size={spec.size} is not allowed with model=vae: expected one of {list(SIZES)}.")
+        check_attention(attention, network, spec.size)
         self.conditional = conditional and spec.num_classes > 0
         self.beta, self.kl_warmup_epochs = float(beta), kl_warmup_epochs
         self.lr, self.betas = float(lr), (beta1, beta2)
         classes = spec.num_classes if self.conditional else 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "weights"))
-            encoder = Encoder(network, latent_dim, spec.channels, spec.size, encoder_width)
-            make = ResNetGenerator if network == "resnet" else DCGANGenerator
-            decoder = make(latent_dim, classes, spec.channels, spec.size, decoder_width)
+            encoder = Encoder(network, latent_dim, spec.channels, spec.size, encoder_width, attention)
+            of_images = (latent_dim, classes, spec.channels, spec.size, decoder_width)
+            decoder = ResNetGenerator(*of_images, attention) if network == "resnet" else DCGANGenerator(*of_images)
         self.autoencoder = Autoencoder(encoder, decoder)
         self.distortion = Distortion(likelihood, spec.channels, float(ssim_weight))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
-        self.ema = GeneratorEMA(self.autoencoder, ema_half_life)
+        self.ema = GeneratorEMA(self.autoencoder, ema_half_life, ema_ramp)
         self.mixture = LatentMixture(classes, mixture_components, latent_dim) if sampling == "mixture" else None
         self._settled = -1  # images seen when the mixture was fitted, as far as is known
 
