@@ -43,6 +43,34 @@ def test_every_port_of_a_player_takes_part_in_its_update(gan: Callable[..., GAN]
     assert float(module.step_figures[f"train/gated_share_{player}"]) == pytest.approx(3 / 8)
 
 
+def test_more_discriminator_steps_see_fresh_outputs_beside_the_same_real_images(
+    gan: Callable[..., GAN], batch: Batch
+) -> None:
+    module = gan(discriminator_steps=3)
+    shown: list[tuple[Tensor, Tensor]] = []
+    weights: list[Tensor] = []
+    order: list[str] = []
+
+    def watch(context: StepContext) -> None:
+        order.append(context.player)
+        if context.player == "discriminator":
+            real, generated = context.inputs
+            shown.append((real.images, generated.images))
+            weights.append(module.discriminator.blocks[0][0].weight.detach().clone())  # type: ignore[index, union-attr]
+
+    for player in ("discriminator", "generator"):
+        module.ports[player].batch.append(watch)
+    module.training_step(batch, 0)
+    assert order == ["discriminator"] * 3 + ["generator"] and module.seen == 8
+    assert all(torch.equal(real, batch.images) for real, _ in shown)
+    for i, j in ((0, 1), (1, 2), (0, 2)):
+        assert not torch.equal(shown[i][1], shown[j][1]) and not torch.equal(weights[i], weights[j])
+    once = gan()
+    once.ports["discriminator"].batch.append(lambda context: shown.append((batch.images, context.inputs[1].images)))
+    once.training_step(batch, 0)
+    torch.testing.assert_close(shown[2][1], shown[3][1])  # the last ones are those that the generator learns from
+
+
 def test_a_gate_that_withholds_everything_leaves_one_image_and_says_so(gan: Callable[..., GAN], batch: Batch) -> None:
     module = gan()
     module.ports["discriminator"].gate.append(lambda images, labels: torch.zeros(len(images), dtype=torch.bool))

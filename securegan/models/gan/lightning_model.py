@@ -1,7 +1,7 @@
 """Class-conditional GAN with an auxiliary class head, trained by alternating updates.
 
-One discriminator update (real, generated and whatever the defences add, in one forward) and one generator update a
-batch. Networks: :mod:`securegan.models.networks`; losses: :mod:`securegan.models.gan.losses`.
+One discriminator update (real, generated and whatever the defences add, in one forward), or more, and one generator
+update a batch. Networks: :mod:`securegan.models.networks`; losses: :mod:`securegan.models.gan.losses`.
 """
 
 import math
@@ -60,6 +60,7 @@ class GAN(GenerativeModule):
         r2: NonNegativeFloat = 0.0,
         gradient_penalty: NonNegativeFloat = 0.0,
         penalty_every: PositiveInt = 1,
+        discriminator_steps: PositiveInt = 1,
         diffaugment: Sequence[Transform] = (),
         ada_target: Annotated[float, Gt(0), Lt(1)] | None = None,
         ada_images: PositiveInt = 500_000,
@@ -94,6 +95,8 @@ class GAN(GenerativeModule):
             r2: the same at generated images.
             gradient_penalty: lambda of WGAN-GP's penalty between real and generated images; 0 is off.
             penalty_every: discriminator updates from one with penalties to the next, whose weights grow as much.
+            discriminator_steps: its updates to one of the generator; each sees the batch's real images beside generated
+                ones of its own.
             diffaugment: transforms of what the discriminator sees while it trains or teaches, its class head included;
                 where many real images are few, they keep it from knowing them by heart.
             ada_target: with which the transforms' probability adapts, as the mean sign of the real images' logits;
@@ -138,6 +141,7 @@ class GAN(GenerativeModule):
         self.ada = None if ada_target is None else AdaptiveProbability(ada_target, ada_images)
         usual = 0.0 if condition == "projection" else class_weight
         self.generator_class_weight = usual if generator_class_weight is None else generator_class_weight
+        self.discriminator_steps = discriminator_steps
         self.penalties = Penalties(r1, r2, gradient_penalty, penalty_every)
         self.rates, self.betas = (lr_discriminator, lr_class, lr_generator), (beta1, beta2)
         with torch.random.fork_rng(devices=[]):
@@ -214,6 +218,11 @@ class GAN(GenerativeModule):
         batch = self.augmented(batch)
         images, labels = batch.images, batch.labels if self.spec.num_classes else None
         real = Inputs(*self.passing("discriminator", images, labels), real=True)
+        for step in range(self.discriminator_steps - 1):
+            z, y = self.latents(len(images), "train", self.seen, self.global_rank, step)
+            with torch.no_grad():
+                fakes = self.generator(z, y)
+            self._discriminator_step(first, real, fakes, y)
         z, y = self.latents(len(images), "train", self.seen, self.global_rank)
         context = self.context("generator", [])
         with self.around(context):  # the generator's forward serves both updates
