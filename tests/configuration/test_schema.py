@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from securegan.configuration.allowlist import resolve
 from securegan.configuration.compose import compose_checked, config_dir
 from securegan.configuration.schema import OPTIONAL, OPTIONS, SEVERAL, parameters_of, schema_of
+from securegan.errors import ConfigError
 
 EVERY = [(group, option) for group, options in OPTIONS.items() for option in options]
 
@@ -43,6 +44,17 @@ def test_yaml_repeats_no_default(group: str, option: str) -> None:
     defaults = schema_of(OPTIONS[group][option])
     assert set(written) <= set(defaults)
     assert not [key for key, value in written.items() if defaults[key] == value]
+
+
+def test_the_strong_presets_differ_from_their_models_alike() -> None:
+    def changed(strong: str, plain: str) -> dict[str, Any]:
+        before = chosen("model", plain)
+        return {key: value for key, value in chosen("model", strong).items() if value != before[key]}
+
+    of_gan = changed("gan_strong", "gan")
+    assert of_gan == changed("hybrid_strong", "hybrid") and of_gan["loss"] == "relativistic"
+    with pytest.raises(ConfigError):
+        compose_checked(["model=shared/strong"])
 
 
 @pytest.mark.parametrize("group", sorted(OPTIONAL))
