@@ -30,7 +30,7 @@ from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import require_empty, write_atomically, write_json
 from securegan.runs.checkpoints import read_index, sha256
 from securegan.runs.folder import RunFolder
-from securegan.runs.model_card import model_card
+from securegan.runs.model_card import check_license, model_card
 from securegan.runs.sampling import load_module
 
 Format = Literal["safetensors", "onnx", "torchscript"]
@@ -69,12 +69,14 @@ def export_generator(
 
     Raises:
         UserError: where the run or the folder cannot be used, a package is missing, or the written generator's images
-            differ from the run's by more than 1e-5.
+            differ from the run's by more than 1e-5, or ``license`` is not an identifier.
     """
+    check_license(license)
     if form == "onnx":
         _require_onnx()
     module, folder = load_module(run, which), RunFolder.open(run)
     epoch = int(read_index(folder.checkpoints)[which]["epoch"])
+    found = out.exists()
     require_empty(out, "--out")
     weights = out / FILES[form]
     try:
@@ -87,6 +89,9 @@ def export_generator(
         for name in (weights.name, CONFIG, CARD):
             with suppress(OSError):
                 (out / name).unlink(missing_ok=True)
+        if not found:
+            with suppress(OSError):
+                out.rmdir()
         raise
     return str(config["weights"]["sha256"])
 

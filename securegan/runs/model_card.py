@@ -14,6 +14,12 @@ UNKNOWN = "unknown  # choose before you publish"
 CLASSES_SHOWN = 20
 
 
+def check_license(license: str | None) -> None:
+    """Raises UserError where ``license`` is given and not an identifier."""
+    if license is not None and not all(letter.isascii() and (letter.isalnum() or letter in ".-") for letter in license):
+        raise UserError(f"--license={license} is not an identifier: expected letters, digits, '.' and '-', as in mit.")
+
+
 def model_card(
     config: Mapping[str, Any], results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], license: str | None
 ) -> str:
@@ -24,12 +30,7 @@ def model_card(
         results: of the run's metrics.json, empty where the run was not tested.
         rows: its evaluations.
         license: identifier such as ``mit``; None is marked as a choice still to be made.
-
-    Raises:
-        UserError: where ``license`` is not an identifier.
     """
-    if license is not None and not all(letter.isascii() and (letter.isalnum() or letter in ".-") for letter in license):
-        raise UserError(f"--license={license} is not an identifier: expected letters, digits, '.' and '-', as in mit.")
     labelled = bool(config["num_classes"])
     kind = "class-conditional" if labelled else "unconditional"
     size, channels = config["data"]["size"], config["data"]["channels"]

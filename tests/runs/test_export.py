@@ -186,7 +186,11 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="--license=my own is not an identifier"):
-        export_generator(runs["labelled"], tmp_path, "safetensors", license="my own")
+        export_generator(runs["labelled"], tmp_path / "new", "safetensors", license="my own")
+    monkeypatch.setattr(export, "model_card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_generator(runs["labelled"], tmp_path / "new", "safetensors")
+    assert not list(tmp_path.iterdir())
     monkeypatch.setattr(export, "ONNX_PACKAGES", ("torch", "no_such_package"))
     with pytest.raises(UserError, match=r"needs no_such_package, not installed here: pip install 'securegan\[onnx\]'"):
         export_generator(runs["labelled"], tmp_path, "onnx")
