@@ -1,6 +1,7 @@
 """The VAE: closed forms of its losses, the mixture it samples from, and what an update moves."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,6 +58,14 @@ def test_feature_maps_of_one_side_attend_to_themselves_in_both_halves() -> None:
     for settings in ({"attention": 8}, {"attention": 32, "network": "resnet"}):
         with pytest.raises(ConfigError, match=r"model\.attention="):
             small(**settings)
+
+
+def test_the_divergences_weight_grows_by_equal_steps_until_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, found = small(beta=2.0, kl_warmup_epochs=3), []
+    for epoch in range(5):
+        monkeypatch.setattr(VAE, "trainer", SimpleNamespace(current_epoch=epoch))
+        found.append(vae._kl_weight())
+    assert found == [0.5, 1.0, 1.5, 2.0, 2.0]
 
 
 def test_the_average_follows_the_ramp() -> None:

@@ -74,7 +74,8 @@ class VAE(GenerativeModule):
             likelihood: of an image given its code.
             ssim_weight: exponent of 1 - SSIM beside the squared error, with ``likelihood=ssim``.
             beta: weight of the KL divergence (Higgins et al. 2017); 1 is the evidence lower bound.
-            kl_warmup_epochs: over which it grows from 0 (Bowman et al. 2016).
+            kl_warmup_epochs: before that weight is whole; it grows by equal steps, in the first epoch by one already
+                (after Bowman et al. 2016, who begin at 0).
             sampling: from the prior, or from a mixture fitted to the codes of train images after every epoch.
             mixture_components: of a class at most, or of all unlabelled data.
             lr: of Adam.
@@ -200,6 +201,7 @@ class VAE(GenerativeModule):
         return {"distortion": distortion, "kl": self._kl_weight() * divergence / targets[0].numel()}
 
     def _kl_weight(self) -> float:
+        """Of this epoch: ``1 / (n + 1)`` of ``beta`` in the first of n of warm-up, ``n / (n + 1)`` in the last."""
         progress = self.trainer.current_epoch + 1
         return self.beta * min(1.0, progress / (self.kl_warmup_epochs + 1))
 
