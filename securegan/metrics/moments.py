@@ -105,11 +105,6 @@ class Moments:
         self._single.update(features, torch.zeros(len(features), dtype=torch.int64))
         return self
 
-    def merge(self, other: "Moments") -> Self:
-        """Adds everything ``other`` has seen."""
-        self._single.merge(other._single)
-        return self
-
     def reduce(self) -> "Moments":
         """New moments of the rows of all ranks; every rank must call it."""
         whole = Moments(self.dim)
