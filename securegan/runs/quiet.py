@@ -13,6 +13,7 @@ def quieten() -> None:
         r".*The number of training batches.*is smaller than the logging interval.*",
         r".*module\(s\) in eval mode at the start of training.*",  # the averaged generator
         r".*find_unused_parameters=True was specified.*",
+        r".*Grad strides do not match bucket view strides.*",  # DDP copies what penalties leave in another layout
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*You are using `torch.load` with `weights_only=False`.*",
     ):
