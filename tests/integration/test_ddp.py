@@ -18,14 +18,11 @@ pytestmark = pytest.mark.ddp
 TWO_RANKS = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2"]
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A finished run of two processes."""
-    here = tmp_path_factory.mktemp("ddp")
-    overrides = [*request.getfixturevalue("small_settings"), *TWO_RANKS, f"hydra.run.dir={here / 'run'}"]
+def trained(folder: Path, *overrides: str) -> Path:
+    """``folder`` with a finished run of two processes."""
     done = subprocess.run(
-        [sys.executable, "-m", "securegan.run", *overrides],
-        cwd=here,
+        [sys.executable, "-m", "securegan.run", *overrides, f"hydra.run.dir={folder}"],
+        cwd=folder.parent,
         capture_output=True,
         text=True,
         timeout=280,
@@ -33,23 +30,45 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report.html") == 1  # one closing table
-    return here / "run"
+    return folder
 
 
-def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None:
-    reported = json.loads((two_ranks / "metrics.json").read_text())["test"]["metrics"]
-    config = RunFolder.open(two_ranks).config()
+def assert_figures_are_those_of_one_process(folder: Path) -> Experiment:
+    reported = json.loads((folder / "metrics.json").read_text())["test"]["metrics"]
+    config = RunFolder.open(folder).config()
     config.trainer.strategy, config.trainer.devices = "auto", 1
-    with Experiment(RunFolder.open(two_ranks), config, resumed=True) as alone:
-        load_weights(alone.module, two_ranks / "checkpoints")
+    with Experiment(RunFolder.open(folder), config, resumed=True) as alone:
+        load_weights(alone.module, folder / "checkpoints")
         metrics = alone.evaluation.measure(alone.module, alone.data, "test", final=True).metrics
-        detector = alone.detectors[0]
-        threshold = detector.threshold
-        detector.fit(alone.module, alone.data)  # as one process fits it on the same images
-        assert detector.threshold == pytest.approx(threshold, rel=1e-5)
     assert metrics.keys() == reported.keys()
     for key, value in metrics.items():
         assert reported[key] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), key
+    return alone
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A finished run of two processes."""
+    settings = request.getfixturevalue("small_settings")
+    return trained(tmp_path_factory.mktemp("ddp") / "run", *settings, *TWO_RANKS)
+
+
+def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None:
+    alone = assert_figures_are_those_of_one_process(two_ranks)
+    detector = alone.detectors[0]
+    threshold = detector.threshold
+    detector.fit(alone.module, alone.data)  # as one process fits it on the same images
+    assert detector.threshold == pytest.approx(threshold, rel=1e-5)
+
+
+def test_a_hybrid_trains_and_is_measured_in_two_processes(tmp_path: Path, small_settings: list[str]) -> None:
+    groups = ("attack", "defense", "detector")
+    kept = [setting for setting in small_settings if not setting.startswith(tuple(f"{group}." for group in groups))]
+    plain = ["model=hybrid", "model.encoder_width=8", *(f"{group}=none" for group in groups)]
+    folder = trained(tmp_path / "run", *kept, *plain, *TWO_RANKS, "trainer.max_epochs=1")
+    assert_figures_are_those_of_one_process(folder)
+    last = list(csv.DictReader((folder / "steps.csv").open()))[-1]
+    assert float(last["train/loss_autoencoder"]) > 0
 
 
 def test_counts_are_global_and_rows_are_written_once(two_ranks: Path) -> None:
