@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from securegan.attacks.evasion.base import EvasionAttack
+from securegan.attacks.evasion.transfer import Transfer
 from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.attacked import with_attack
@@ -42,6 +43,7 @@ from securegan.runs.checkpoints import Checkpoints, load_weights, verified
 from securegan.runs.folder import RunFolder
 from securegan.runs.journal import Journal
 from securegan.runs.sampling import as_grid
+from securegan.runs.surrogate import surrogate_of_run
 
 
 class Experiment:
@@ -67,6 +69,8 @@ class Experiment:
         self.detectors: list[Detector] = build_each(config.detector)
         if self.attack is not None:
             check_surfaces(self.attack, self.module, self.detectors)
+        if isinstance(self.attack, Transfer) and self.attack.surrogate is not None:
+            self.attack.surrogate_surface = surrogate_of_run(self.attack.surrogate, spec)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit

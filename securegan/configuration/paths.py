@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from securegan.configuration.extractors import ExtractorName
 
-PLACES = ("data.path", "cache_dir", "metrics.inception_weights")
+PLACES = ("data.path", "cache_dir", "metrics.inception_weights", "attack.surrogate")
 
 
 def with_absolute_paths(config: DictConfig) -> DictConfig:

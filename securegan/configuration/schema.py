@@ -53,6 +53,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "vae_latent": "securegan.attacks.evasion.vae_latent.VAELatent",
         "vae_output": "securegan.attacks.evasion.vae_output.VAEOutput",
         "torchattacks": "securegan.attacks.adapters.torchattacks.Torchattacks",
+        "transfer": "securegan.attacks.evasion.transfer.Transfer",
     },
     "defense": {
         "adversarial_training": "securegan.defenses.adversarial_training.AdversarialTraining",

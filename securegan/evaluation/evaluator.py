@@ -11,8 +11,9 @@ from torch import Tensor
 from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.suite import Suite
+from securegan.attacks.evasion.transfer import Transfer
 from securegan.attacks.reconstruction import ReconstructionSurface
-from securegan.attacks.surfaces import Surface, SurfaceName
+from securegan.attacks.surfaces import LabelSurface, Surface, SurfaceName
 from securegan.attacks.threat import AnyNorm
 from securegan.data.module import CHUNK, ImageDataModule
 from securegan.detectors.base import Detector
@@ -99,6 +100,8 @@ class Evaluator:
         attack = self.attack if final else at_epochs(self.attack, self.protocol)
         if isinstance(attack, Suite):
             attack.memory = self.memory
+        if isinstance(attack, Transfer):
+            self._hand_surrogate(attack, module.device)
         surfaces = self.surfaces(module, detectors)
         done: dict[str, Attacked] = {}
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
@@ -145,6 +148,14 @@ class Evaluator:
             if name == "latent":
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
         return done
+
+    def _hand_surrogate(self, attack: Transfer, device: torch.device) -> None:
+        """Make the attack's surrogate ready on ``device``: the judge, where none has been chosen."""
+        if attack.surrogate_surface is None:
+            names = self.data.spec.class_names
+            attack.surrogate_surface = LabelSurface(self.judge.logits, (self.judge,), names)
+        for network in attack.surrogate_surface.victims:
+            network.to(device)
 
     def audit(self, module: GenerativeModule, surface: Surface, split: str, images: int, *, full: bool) -> list[Check]:
         """The audit of a surface on the first ``images`` of ``split`` (a quarter as many codes)."""

@@ -56,7 +56,7 @@ def check_surfaces(
                 f"attack.surfaces={name} is not possible with this model{_why_not(name, module)}: "
                 f"expected some of {list(possible)}." + near_match(name, possible)
             )
-    unsuited = {name: attack.unsuited(*_kind(name, module)) for name in attack.surfaces or there}
+    unsuited = {name: _unsuited(attack, name, module) for name in attack.surfaces or there}
     suited = tuple(name for name, why in unsuited.items() if why is None)
     if not suited and not attack.surfaces:
         raise ConfigError(f"attack={attack.name} is not possible with this model: {next(iter(unsuited.values()))}.")
@@ -66,6 +66,14 @@ def check_surfaces(
     if attack.adaptive:
         _check_adaptive(attack, module, suited, detectors)
     return suited
+
+
+def _unsuited(attack: EvasionAttack, name: SurfaceName, module: GenerativeModule) -> str | None:
+    """Why the attack is not for this surface of the model; None where it is."""
+    reason = attack.unsuited(*_kind(name, module))
+    if reason is None and attack.only_on is not None and name not in attack.only_on:
+        return f"{attack.name} attacks {' and '.join(attack.only_on)} alone"
+    return reason
 
 
 def _check_adaptive(

@@ -52,9 +52,19 @@ def digits() -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="session")
 def digit_net() -> nn.Module:
     """A small convolutional network that reads the digits, frozen in evaluation mode."""
+    return _reader(0)
+
+
+@pytest.fixture(scope="session")
+def other_digit_net() -> nn.Module:
+    """As :func:`digit_net`, from other first weights and in another order."""
+    return _reader(1)
+
+
+def _reader(seed: int) -> nn.Module:
     x, y = (part[:1400] for part in _digits())
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
             nn.ReLU(),

@@ -86,6 +86,7 @@ class EvasionAttack(Attack):
     knowledge: ClassVar[Knowledge] = "white box"
     minimal: ClassVar[bool] = False  # looks for the nearest success; the radius only says which ones count
     spaces: ClassVar[tuple[Literal["pixels", "latent"], ...]] = ("pixels", "latent")
+    only_on: ClassVar[tuple[SurfaceName, ...] | None] = None  # the surfaces it is for; any of its spaces where None
     needs_classes: ClassVar[bool] = False  # works on the logits of a decision among classes
 
     def __init__(

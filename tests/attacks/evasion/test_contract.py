@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +21,23 @@ from securegan.attacks.evasion.hopskipjump import HopSkipJump
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
 from securegan.attacks.evasion.suite import Suite
-from securegan.attacks.surfaces import LabelSurface
+from securegan.attacks.evasion.transfer import Transfer
+from securegan.attacks.surfaces import LabelSurface, Surface
+from securegan.attacks.threat import AttackResult
 
 EPS = 0.1
 L2 = 0.6
 
 Make = Callable[[float], EvasionAttack]
+
+
+class FromVictim(Transfer):
+    """Transfer whose surrogate is the victim itself."""
+
+    def __call__(self, surface: Surface, *args: Any, **kwargs: Any) -> AttackResult:
+        self.surrogate_surface = surface
+        return super().__call__(surface, *args, **kwargs)
+
 
 # Each attack, small enough for a test, as a function of a factor of its radius.
 ATTACKS: dict[str, Make] = {
@@ -52,6 +64,8 @@ ATTACKS: dict[str, Make] = {
     "cw": lambda factor: CarliniWagner(eps=factor * L2, steps=60, searches=3, lr=0.03),
     "deepfool": lambda factor: DeepFool(eps=factor * L2),
     "deepfool linf": lambda factor: DeepFool(norm="linf", eps=factor * EPS),
+    "transfer": lambda factor: FromVictim(eps=factor * EPS, steps=8, restarts=2),
+    "transfer l2": lambda factor: FromVictim(norm="l2", eps=factor * L2, steps=8, restarts=1, objective="margin"),
 }
 GRADIENTS = [name for name in ATTACKS if name.split()[0] in {"fgsm", "pgd", "apgd"}]
 
