@@ -61,6 +61,7 @@ def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None
     assert detector.threshold == pytest.approx(threshold, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hybrid_trains_and_is_measured_in_two_processes(tmp_path: Path, small_settings: list[str]) -> None:
     groups = ("attack", "defense", "detector")
     kept = [setting for setting in small_settings if not setting.startswith(tuple(f"{group}." for group in groups))]
