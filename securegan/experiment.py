@@ -126,6 +126,8 @@ class Experiment:
 
         The same call on the same ``out`` goes on where an interrupted one stopped.
         """
+        if (out / "report.html").exists():
+            raise UserError(f"--out={out} holds a finished run or attack: choose another folder.")
         source = RunFolder.open(trained)
         config = with_attack(source.config(), overrides, trained)
         verified(source.checkpoints, "best")

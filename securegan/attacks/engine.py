@@ -107,6 +107,7 @@ class Search:
 
     def offer(self, where: Tensor, x: Tensor, margin: Tensor, wrong: Tensor) -> None:
         """Keep ``x`` for the examples ``where`` if it fools for the first time, or has a higher margin at no loss."""
+        wrong = wrong & ~margin.isnan() & x.flatten(1).isfinite().all(1)  # else it is no decision, or no input
         better = (wrong & ~self.fooled[where]) | ((margin > self.margin[where]) & (wrong | ~self.fooled[where]))
         chosen = where[better]
         self.best[chosen], self.margin[chosen] = x[better], margin[better]
@@ -205,7 +206,7 @@ def look(
     On a CPU the batch is seen in parts whose activations fit its caches: 32 images of 3x32x32 at a time took 0.53 of
     the time of 128 on a net of 64 and 128 channels, and 1.0 to 1.1 of it on one of 16 and 32.
     """
-    size = max(4, PART // max(x[0].numel(), 1)) if x.device.type == "cpu" else len(x)
+    size = max(4, PART // max(x.shape[1:].numel(), 1)) if x.device.type == "cpu" else len(x)
     views, gradients = [], []
     for part, of_part in zip(x.detach().split(size), reference.split(size), strict=True):
         part.requires_grad_(gradient)
@@ -214,6 +215,7 @@ def look(
         if gradient:
             gradients += torch.autograd.grad(view.value.sum(), part)
         views.append(Assessment(view.value.detach(), view.margin.detach(), view.right))
+    gradients = [part.nan_to_num(0, 0, 0) for part in gradients]  # a step along nothing rather than out of the ball
     if len(views) == 1:
         return views[0], gradients[0] if gradient else x.new_empty(0)
     return Assessment(*map(torch.cat, zip(*views, strict=True))), torch.cat(gradients) if gradient else x.new_empty(0)
@@ -236,7 +238,8 @@ def start_noise(like: Tensor, norm: AnyNorm, purpose: Sequence[int | str], keys:
 
     if keys is None:
         return draw(like.shape, *purpose).to(like.device)
-    return torch.stack([draw(like.shape[1:], *purpose, key) for key in keys.tolist()]).to(like.device)
+    drawn = [draw(like.shape[1:], *purpose, key) for key in keys.tolist()]
+    return torch.stack(drawn).to(like.device) if drawn else torch.empty_like(like)
 
 
 def random_perturbation(

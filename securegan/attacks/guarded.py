@@ -2,7 +2,8 @@
 
 The system is right where the decision is right or the detector flags. The objective is selective (Bryniarski et al.
 2022, arXiv 2106.15023): while the decision is right its own objective is ascended, and once it is wrong the detector's
-score is descended, so that neither gradient spoils the other's step.
+score is descended, so that neither gradient spoils the other's step. A wrong decision is always worth more than a right
+one: attacks that compare values, such as APGD, would go back otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from securegan.attacks.surfaces import Assessment, Objective, Surface
 
+WON = 1e3  # above every objective of a decision that is right, so that going back to it is never a gain
 START_SHARE = 0.1  # noise of the full radius is what a detector flags first
 
 
@@ -36,7 +38,7 @@ class Guarded(Surface):
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
         view, room = self.inner.assess(x, reference, objective), self.threshold - self.score(x)
         unseen = (room / self.scale).float()
-        value = torch.where(view.right, view.value, unseen)
+        value = torch.where(view.right, view.value, unseen + WON)
         margin = torch.minimum(view.margin, unseen.detach())
         return Assessment(value, margin, view.right | (room.detach() < 0))
 

@@ -75,8 +75,23 @@ class Ball(ABC):
         return near & self.in_bounds(x) & x.flatten(1).isfinite().all(1)
 
     def _into_l2(self, x: Tensor) -> Tensor:
+        """``x`` moved into the L2 ball, which is smaller by what rounding its values to float32 may add."""
         delta = x - self.origin
-        return self.origin + delta * per_example((self.eps / magnitude(delta, "l2").clamp_min(1e-12)).clamp(max=1), x)
+        size = delta.flatten(1).norm(dim=1)
+        ulp = torch.finfo(torch.float32).eps * self.origin.flatten(1).abs().amax(1).add(self.eps).clamp_min(1)
+        radius = (self.eps * (1 - TOLERANCE) - ulp / 2 * delta[0].numel() ** 0.5).clamp_min(0)
+        return torch.where(
+            per_example(size > radius, x), self.origin + delta * per_example(radius / size.clamp_min(1e-12), x), x
+        )
+
+
+def box_around(origin: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The lowest and highest float32 values that lie within ``eps`` of ``origin`` exactly."""
+    wide, radius = origin.double(), eps * (1 - 1e-12)  # the float64 sums may round outwards too
+    low, high = (wide - radius).float(), (wide + radius).float()
+    low = low.where(low.double() >= wide - radius, torch.nextafter(low, origin))
+    high = high.where(high.double() <= wide + radius, torch.nextafter(high, origin))
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,7 @@ class PixelSpace:
             return FewPixels(origin, eps, norm)
         if norm == "l2":
             return BoxBall(origin, eps, norm, torch.zeros_like(origin), torch.ones_like(origin))
-        wide, radius = origin.double(), eps * (1 - 1e-12)  # the float64 sums may round outwards too
-        low, high = (wide - radius).float(), (wide + radius).float()
-        low = low.where(low.double() >= wide - radius, torch.nextafter(low, origin))
-        high = high.where(high.double() <= wide + radius, torch.nextafter(high, origin))
+        low, high = box_around(origin, eps)
         return BoxBall(origin, eps, norm, low.clamp_min(0), high.clamp_max(1))
 
 
@@ -153,11 +165,11 @@ class ShellBall(Ball):
     outer: float
 
     def project(self, x: Tensor) -> Tensor:
-        if self.norm == "linf":
-            x = torch.minimum(torch.maximum(x, self.origin - self.eps), self.origin + self.eps)
-        else:
-            x = self._into_l2(x)
-        return self._into_shell(x)
+        if self.norm == "l2":
+            return self._into_shell(self._into_l2(x))
+        low, high = box_around(self.origin, self.eps)
+        moved = self._into_shell(torch.minimum(torch.maximum(x, low), high))
+        return torch.minimum(torch.maximum(moved, low), high)  # the shell's own rounding
 
     def _into_shell(self, x: Tensor) -> Tensor:
         """The farthest point towards ``x`` on the segment from the origin that has not left the shell.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Memory
+from securegan.attacks.evasion.autoencoder import AutoencoderAttack
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.evasion.transfer import Transfer
@@ -142,7 +143,8 @@ class Evaluator:
             if final and self.protocol.check_images:
                 full = self.protocol.audit == "full"
                 outcome.checks += self.audit(module, surface, split, self.protocol.check_images, full=full)
-            if final and attack.towards_image and isinstance(surface, ReconstructionSurface):
+            towards = isinstance(attack, AutoencoderAttack) and attack.towards_image
+            if final and towards and isinstance(surface, ReconstructionSurface):
                 some = list(inputs_of(surface, module, self.data, split, min(n, distortion.IMAGES)))
                 outcome.merge(distortion.distortion_figures(surface, attack, some, seed=self.seed))
             if name == "latent":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.base import EvasionAttack
-from securegan.attacks.spaces import per_example
+from securegan.attacks.spaces import TOLERANCE, per_example
 from securegan.attacks.surfaces import Surface
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.robustness import Attacked
@@ -44,7 +44,7 @@ def success_by_radius(
                     surface,
                     chunk.x[open_],
                     chunk.reference[open_],
-                    purpose=(seed, "radii", surface.name, number),
+                    purpose=(seed, "attack", surface.name),
                     keys=chunk.keys[open_.to(chunk.keys.device)],
                     start=start[open_] if number else None,
                 )
@@ -72,7 +72,7 @@ def radius_figures(
     memory: Memory,
 ) -> Outcome:
     """The curve as an array ``radius_<surface>`` of rows (radius, share lost, n), where there is one."""
-    outcome, eps = Outcome(), attack.threat(surface).eps
+    outcome = Outcome()
     if attack.minimal:
         reached = attacked.nearest[attacked.clean_right]
         distances = reached[reached.isfinite()].sort().values
@@ -84,8 +84,12 @@ def radius_figures(
         n = len(reached)
     elif factors:
         lost, right = success_by_radius(surface, attack, chunks, factors, seed=seed, memory=memory)
-        radii = torch.tensor([factor * eps for factor in sorted(factors)])
+        radii = torch.tensor([attack.at(factor).threat(surface).eps for factor in sorted(factors)])
         n = int(right.sum())
+        within = attacked.distance[:, None] <= radii.float() * (1 + TOLERANCE)
+        lost = lost | (
+            attacked.success[:, None] & within
+        )  # what the attack itself found counts at every radius it fits
         success = lost[right].double().mean(0).tolist() if n else []
     else:
         return outcome

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import Attack, Memory, NoMemory, random_perturbation, start_noise
+from securegan.attacks.engine import Memory, NoMemory, random_perturbation, start_noise
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.guarded import Guarded
 from securegan.attacks.shield import shielded
@@ -46,7 +46,7 @@ class Attacked:
 
 def attack_surface(
     surface: Surface,
-    attack: Attack,
+    attack: EvasionAttack,
     chunks: Sequence[Inputs],
     module: GenerativeModule,
     *,
@@ -67,7 +67,8 @@ def attack_surface(
         threat = attack.threat(surface)
         noise = start_noise(chunk.x, threat.norm, (seed, "noise", surface.name), chunk.keys)
         ball = surface.space.ball(chunk.x, threat.eps, threat.norm)
-        noisy, random_wrong = random_perturbation(surface, chunk.x, chunk.reference, ball, noise)
+        aimed = attack.aimed(surface, chunk.x, chunk.reference, purpose, chunk.keys)
+        noisy, random_wrong = random_perturbation(aimed[0], chunk.x, aimed[1], ball, noise)
         row = {
             "keys": chunk.keys,
             "reference": chunk.reference,
@@ -83,7 +84,7 @@ def attack_surface(
             any_wrong = random_wrong.clone()
             for draw in range(1, DRAWS):
                 noise = start_noise(chunk.x, threat.norm, (seed, "noise", surface.name, draw), chunk.keys)
-                any_wrong |= random_perturbation(surface, chunk.x, chunk.reference, ball, noise)[1]
+                any_wrong |= random_perturbation(aimed[0], chunk.x, aimed[1], ball, noise)[1]
             row["any_random_wrong"] = any_wrong
         if detector is not None and surface.space.name == "pixels":
             row["score:clean"] = detector.scores(module, chunk.x)
@@ -122,7 +123,7 @@ def adaptive_figures(
     """
     guarded = Guarded(surface, score_of(detector, module), detector.threshold, module.victims())
     lost = unaware.success & (unaware.scores["adversarial"] <= detector.threshold)
-    for factor in SMALLER_RADII:
+    for factor in (1.0,) if attack.minimal else SMALLER_RADII:
         searched = attack_surface(guarded, attack.at(factor), chunks, module, seed=seed, memory=memory)
         lost = lost | searched.success
     tally = AttackTally().update(unaware.clean_right, lost, torch.ones_like(lost), torch.zeros_like(lost))
@@ -211,5 +212,6 @@ def robustness_figures(surface: Surface, attacked: Attacked, flagged: Tensor | N
         outcome.metrics[f"robustness/median_distance_{surface.name}"] = float(
             attacked.distance[attacked.success].median()
         )
-    outcome.metrics[f"robustness/mean_queries_{surface.name}"] = float(attacked.queries.double().mean())
+    if right.any():  # the others were not attacked
+        outcome.metrics[f"robustness/mean_queries_{surface.name}"] = float(attacked.queries[right].double().mean())
     return outcome

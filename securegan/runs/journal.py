@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -67,19 +68,32 @@ def _read(path: Path, device: torch.device) -> AttackResult | None:
 
 def _digest(attack: Attack, surface: Surface, tensors: Sequence[Tensor | None], purpose: Sequence[int | str]) -> str:
     settings = attack.settings() if isinstance(attack, EvasionAttack) else vars(attack)
+    held: list[Tensor] = []
     said = [
-        torch.__version__,
+        *(version(package) for package in ("securegan", "torch")),
         type(attack).__qualname__,
         settings,
-        type(surface).__qualname__,
-        surface.name,
+        _identity(surface, held),
         list(purpose),
     ]
     found = hashlib.sha256(json.dumps(said, default=str).encode())
     states = [tensor for victim in surface.victims for tensor in victim.state_dict().values()]
-    for tensor in [*tensors, *states]:
+    for tensor in [*tensors, *states, *held]:
         found.update(b"-" if tensor is None else _bytes(tensor))
     return found.hexdigest()[:32]
+
+
+def _identity(surface: Surface, held: list[Tensor]) -> list[object]:
+    """What a surface is beside its networks: its kind, its numbers and names; its tensors are added to ``held``."""
+    said: list[object] = [type(surface).__qualname__]
+    for name, value in sorted(vars(surface).items()):
+        if isinstance(value, Tensor):
+            held.append(value)
+        elif isinstance(value, Surface):
+            said.append(_identity(value, held))
+        elif isinstance(value, bool | int | float | str | tuple) and name != "victims":
+            said.append([name, value])
+    return said
 
 
 def _bytes(tensor: Tensor) -> bytes:

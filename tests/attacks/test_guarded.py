@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.guarded import Guarded
 from securegan.attacks.shield import shielded
-from securegan.attacks.surfaces import LabelSurface
+from securegan.attacks.surfaces import LabelSurface, Objective
 
 ALONG = torch.randn(64, 8, generator=torch.Generator().manual_seed(5)) / 8
 
@@ -66,6 +67,20 @@ def test_who_knows_of_the_detector_loses_it_more_often_and_what_is_found_passes(
     with shielded((victim,)), torch.no_grad():
         lost = victim(aware.adversarial).argmax(1) != truth
     assert torch.equal(aware.success, lost & (score(aware.adversarial) <= guarded.threshold) & aware.clean_right)
+
+
+@pytest.mark.parametrize("objective", ["ce", "dlr", "margin"])
+def test_an_attack_that_compares_values_gains_by_a_larger_radius_too(
+    guarded: Guarded, images: Tensor, truth: Tensor, objective: Objective
+) -> None:
+    """Else it would go back to where the decision is still right, and the more so the larger the radius."""
+    rates = [
+        int(
+            APGD(eps=eps, steps=30, objectives=[objective])(guarded, images, truth, keys=torch.arange(24)).success.sum()
+        )
+        for eps in (0.08, 0.2, 0.4)
+    ]
+    assert rates == sorted(rates) and rates[-1] == 24
 
 
 def test_a_detector_that_flags_nothing_changes_nothing(surface: LabelSurface, images: Tensor, truth: Tensor) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from securegan.attacks.spaces import LatentSpace, PixelSpace, magnitude, steepest
+from securegan.attacks.threat import Norm
 
 
 @pytest.mark.parametrize("eps", [8 / 255, 32 / 255, 0.1, 0.3])
@@ -25,6 +26,18 @@ def test_l2_projection_stays_in_the_ball_and_the_box() -> None:
     moved = ball.project(x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
     assert ball.valid(moved).all()
     assert magnitude(moved - x, "l2").max() > 0.3
+
+
+@pytest.mark.parametrize("eps", [0.002, 0.005, 0.02, 0.1, 1.0])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_small_radii_hold_after_rounding_and_are_reached(norm: Norm, eps: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    images, codes = torch.rand(64, 3, 16, 16, generator=source), torch.randn(64, 128, generator=source)
+    space = LatentSpace(128)
+    for ball in (PixelSpace().ball(images, eps, norm), space.ball(space.into_shell(codes), eps, norm)):
+        moved = ball.project(ball.origin + torch.randn(ball.origin.shape, generator=source))
+        assert ball.valid(moved).all()
+        assert ball.distance(moved).max() > 0.99 * eps
 
 
 def test_a_point_outside_counts_as_invalid() -> None:

@@ -47,3 +47,15 @@ def test_what_survives_is_searched_from_where_the_last_search_ended() -> None:
     once, _ = success_by_radius(surface, attack, chunks, [1.0], seed=0, memory=FORGETFUL)
     often, _ = success_by_radius(surface, attack, chunks, [0.8, 0.9, 1.0], seed=0, memory=FORGETFUL)
     assert int(often[:, -1].sum()) > int(once.sum())
+
+
+def test_a_random_target_stays_the_same_at_every_radius() -> None:
+    """At equal radii a search that starts where the last one ended finds the same, if it aims at the same."""
+    torch.manual_seed(0)
+    victim = nn.Sequential(nn.Flatten(), nn.Linear(16, 6))
+    surface = LabelSurface(victim, (victim,), "abcdef")
+    with torch.no_grad():
+        chunks = [Inputs(torch.arange(40), IMAGES, victim(IMAGES).argmax(1))]
+    attack = PGD(eps=0.1, steps=30, restarts=1, objectives=("margin",), targeted="random")
+    lost, _ = success_by_radius(surface, attack, chunks, [1.0, 1.0, 1.0], seed=0, memory=FORGETFUL)
+    assert torch.equal(lost[:, 0], lost[:, 2]) and 0 < lost[:, 0].sum() < 40

@@ -173,6 +173,8 @@ def test_a_trained_run_is_attacked_with_something_else(finished: Path, tmp_path:
     assert second["test"]["metrics"][key] <= first["test"]["metrics"][key] and second["test"]["n"][key] <= 16
     assert "robustness/attack_success_latent" not in second["test"]["metrics"]
     assert (tmp_path / "out" / "report.html").is_file()
+    with pytest.raises(UserError, match="holds a finished run or attack"):
+        Experiment.attack_again(finished, tmp_path / "out", asked)
     with pytest.raises(UserError, match="nothing was trained there"):
         Experiment.resume(tmp_path / "out")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from securegan.attacks.engine import Attack
 from securegan.attacks.evasion.pgd import PGD
-from securegan.attacks.surfaces import LabelSurface
+from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface
 from securegan.attacks.threat import AttackResult
 from securegan.runs.journal import NAMES, Journal
 
@@ -85,3 +85,13 @@ def test_a_damaged_file_counts_as_none(tmp_path: Path, counted: Counted) -> None
     (file,) = (tmp_path / "attacks").iterdir()
     file.write_bytes(file.read_bytes()[:-40])
     assert torch.equal(attacked(journal, counted, attack).adversarial, first.adversarial)
+
+
+def test_surfaces_that_differ_in_a_threshold_or_a_tensor_are_told_apart(tmp_path: Path, counted: Counted) -> None:
+    journal = Journal(tmp_path / "attacks")
+    score = lambda x: counted.surface.classify(x)[:, 0]  # noqa: E731
+    real = torch.ones(6, dtype=torch.int64)
+    for threshold in (-9.0, -8.0, -9.0):
+        surface = AuthenticitySurface(score, threshold, (counted.net,))
+        journal.run(PGD(eps=0.1, steps=2), surface, IMAGES, real, purpose=("t",), keys=None)
+    assert len(list((tmp_path / "attacks").iterdir())) == 2

@@ -127,11 +127,22 @@ class AdaptedAttack(EvasionAttack):
             ConfigError: the library refuses the settings.
         """
         taken = self._taken()
+        offered |= self._step(offered.get("eps"))
         ours = {key: value for key, value in offered.items() if taken is not None and key in taken}
         try:
             return self.classes()[self.attack](*first, **{**ours, **self.parameters})
         except (TypeError, ValueError) as error:
             raise ConfigError(f"attack.attack={self.attack} cannot be made by {self.package}: {error}.") from None
+
+    def _step(self, eps: object) -> dict[str, object]:
+        """A step size that reaches the border of our radius, for classes whose own is made for another."""
+        settings = inspect.signature(self.classes()[self.attack]).parameters
+        for size, count in (("alpha", "steps"), ("eps_step", "max_iter")):
+            if size in settings and count in settings and isinstance(eps, float):
+                steps = self.parameters.get(count, settings[count].default)
+                if isinstance(steps, int) and steps > 0:
+                    return {size: 2.5 * eps / steps}
+        return {}
 
     def _taken(self) -> set[str] | None:
         """The names of the constructor's settings; None where it takes any."""

@@ -17,7 +17,7 @@ from securegan.attacks.surfaces import Objective, Surface, SurfaceName
 from securegan.attacks.targets import TargetChoice, TowardsClass, choose_targets
 from securegan.attacks.threat import AnyNorm, AttackResult, Knowledge, Norm, Radii, ThreatModel
 from securegan.configuration.types import NonNegativeInt, Radius
-from securegan.errors import ConfigError
+from securegan.errors import ConfigError, UserError
 
 LATENT_EPS: dict[AnyNorm, float] = {"linf": 0.5, "l2": 2.0}  # standard deviations of the prior
 
@@ -128,6 +128,10 @@ class EvasionAttack(Attack):
                 f"attack.eps={self.eps:g} is not allowed: images lie in [0, 1], so that a radius of 1 holds them all; "
                 "grey levels are written as attack.eps=8/255."
             )
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise ConfigError(
+                f"attack.eps={self.eps:g} is not allowed: {self.name} counts pixels, expected a whole number such as 5."
+            )
 
     @property
     def towards_image(self) -> bool:
@@ -135,9 +139,11 @@ class EvasionAttack(Attack):
         return False
 
     def at(self, factor: float) -> Self:
-        """The same attack with ``factor`` times the radius in either space."""
+        """The same attack with ``factor`` times the radius in either space, rounded where it counts pixels."""
         other = copy.copy(self)
         other.eps, other.latent_eps = factor * self.eps, factor * self.latent_eps
+        if self.norm == "l0":
+            other.eps = float(round(other.eps))
         return other
 
     def unsuited(self, space: Literal["pixels", "latent"], classes: int) -> str | None:
@@ -148,6 +154,8 @@ class EvasionAttack(Attack):
             return f"{self.name} needs a decision among classes"
         if self.targeted is not None and classes < 3:
             return "a target needs a decision among three classes or more"
+        if isinstance(self.targeted, int) and self.targeted >= classes:
+            return f"attack.targeted={self.targeted} is not a class, expected a number below {classes}"
         return None
 
     def settings(self) -> dict[str, bool | int | float | str | list[str]]:
@@ -182,12 +190,14 @@ class EvasionAttack(Attack):
             ball = surface.space.ball(inputs, self._eps(surface), self.norm)
             with torch.no_grad():
                 clean, _ = look(surface, inputs, reference, surface.objectives[0], gradient=False)
+                if (lost := int(clean.margin.isnan().sum())) and self.knowledge != "decision":
+                    raise UserError(
+                        f"the model's decision ({surface.name}) is not a number on {lost} of {len(inputs)} clean "
+                        "inputs: nothing can be said of its robustness."
+                    )
                 right = clean.right
                 if self.targeted is not None:
-                    aimed = TowardsClass(surface)
-                    logits = surface.logits(inputs, reference)
-                    targets = choose_targets(self.targeted, logits, reference, purpose, keys)
-                    surface, reference = aimed, aimed.encode(reference, targets)
+                    surface, reference = self.aimed(surface, inputs, reference, purpose, keys)
                     clean = surface.assess(inputs, reference, surface.objectives[0])
                     right = right & clean.right
             task = Task(surface, ball, inputs, reference, right, Search.begin(inputs, clean), purpose, keys, start)
@@ -195,6 +205,22 @@ class EvasionAttack(Attack):
                 self.search(task)
             result = finish(task.search, ball, right, minimal=self.minimal)
             return replace(result, adversarial=result.adversarial.contiguous())
+
+    def aimed(
+        self,
+        surface: Surface,
+        inputs: Tensor,
+        reference: Tensor,
+        purpose: Sequence[int | str],
+        keys: Tensor | None,
+    ) -> tuple[Surface, Tensor]:
+        """The decision as the goal has it, and its references: towards the target classes, where there are some."""
+        if self.targeted is None:
+            return surface, reference
+        with shielded(surface.victims), torch.no_grad():
+            targets = choose_targets(self.targeted, surface.logits(inputs, reference), reference, purpose, keys)
+        towards = TowardsClass(surface)
+        return towards, towards.encode(reference, targets)
 
     @abstractmethod
     def search(self, task: Task) -> None:

@@ -18,6 +18,7 @@ from securegan.attacks.engine import round_size
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.spaces import per_example, steepest
 from securegan.attacks.surfaces import Surface
+from securegan.attacks.targets import TowardsClass
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import NonNegativeFloat, PositiveInt
 
@@ -76,7 +77,7 @@ class DeepFool(EvasionAttack):
 
     def _rivals(self, surface: Surface, x: Tensor, reference: Tensor) -> Tensor | None:
         """``(N, K)`` classes whose logits are looked at beside the right one's; None where the margin serves."""
-        if self.targeted is not None or surface.classes < 3:
+        if isinstance(surface, TowardsClass) or surface.classes < 3:
             return None
         with torch.no_grad():
             logits = surface.logits(x, reference).scatter(1, reference[:, None], -torch.inf)

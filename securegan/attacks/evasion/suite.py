@@ -38,14 +38,14 @@ class Suite(EvasionAttack):
         norm: Norm = "linf",
         attacks: Annotated[Sequence[Member], MinLen(1)] = ("apgd_ce", "apgd_dlr", "apgd_targeted", "square"),
         steps: PositiveInt = 100,
-        restarts: PositiveInt = 1,
+        restarts: PositiveInt = 2,
         target_classes: PositiveInt = 9,
         queries: PositiveInt = 5000,
         **of_every_attack: Any,
     ) -> None:
         """Args:
         attacks: in the order in which they are run.
-        steps: of each attack by gradients.
+        steps: of each APGD and PGD.
         restarts: random starts of each attack that has some.
         target_classes: ``apgd_targeted`` tries so many of the most probable wrong classes.
         queries: of ``square``.
