@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "vae": "securegan.models.vae.lightning_model.VAE",
     },
     "attack": {
+        "advgan": "securegan.attacks.evasion.advgan.AdvGAN",
         "apgd": "securegan.attacks.evasion.apgd.APGD",
         "boundary": "securegan.attacks.evasion.boundary.Boundary",
         "few_pixel": "securegan.attacks.evasion.few_pixel.FewPixel",

@@ -173,10 +173,13 @@ class ImageDataModule(pl.LightningDataModule):
         members, prepared = self._members(split), self._ready()
         return read_batch(prepared.records, prepared.labels, members[start:stop])
 
-    def chunks(self, split: str, limit: int | None = None) -> Iterator[tuple[int, Batch]]:
-        """This rank's ``(number, chunk)`` of the first ``limit`` images; together the ranks see every image once."""
+    def chunks(self, split: str, limit: int | None = None, *, shared: bool = True) -> Iterator[tuple[int, Batch]]:
+        """This rank's ``(number, chunk)`` of the first ``limit`` images; together the ranks see every image once.
+
+        Where they are not ``shared`` among the ranks, each sees all of them.
+        """
         total = self.split_size(split) if limit is None else min(limit, self.split_size(split))
-        rank, world_size = _place()
+        rank, world_size = _place() if shared else (0, 1)
         for number in range(rank, -(-total // CHUNK), world_size):
             yield number, self.chunk(split, number * CHUNK, min((number + 1) * CHUNK, total))
 

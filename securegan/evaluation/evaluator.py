@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Memory
+from securegan.attacks.evasion.advgan import AdvGAN
 from securegan.attacks.evasion.autoencoder import AutoencoderAttack
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.suite import Suite
@@ -112,6 +113,11 @@ class Evaluator:
             if surface.space.name == "latent":
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
+            if isinstance(attack, AdvGAN):
+                learnt = list(inputs_of(surface, module, self.data, attack.split, attack.images, shared=False))
+                attack.prepare(
+                    surface, torch.cat([c.x for c in learnt]), torch.cat([c.reference for c in learnt]), self.seed
+                )
             memory, coded = self.memory if final else FORGETFUL, surface.space.name == "latent"
             began = time.monotonic()
             done[name] = attack_surface(

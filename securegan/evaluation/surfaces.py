@@ -214,9 +214,9 @@ def authenticity_threshold(module: GenerativeModule, data: ImageDataModule) -> f
 
 
 def inputs_of(
-    surface: Surface, module: GenerativeModule, data: ImageDataModule, split: str, limit: int
+    surface: Surface, module: GenerativeModule, data: ImageDataModule, split: str, limit: int, *, shared: bool = True
 ) -> Iterator[Inputs]:
-    """This rank's chunks of at most ``limit`` inputs.
+    """This rank's chunks of at most ``limit`` inputs; images not ``shared`` among the ranks are seen by each.
 
     Label: the split's first images (their order is a seeded shuffle). Authenticity: as many generated ones beside.
     Reconstruction: the split's first images, held by the surface. Latent: codes inside the prior's shell with the
@@ -227,7 +227,7 @@ def inputs_of(
         for keys, z, y in latent_chunks(module, limit, f"latent-{split}", in_shell=True):
             yield Inputs(keys, z, torch.zeros(len(z), dtype=torch.int64, device=device) if y is None else y)
         return
-    for number, batch in data.chunks(split, limit):
+    for number, batch in data.chunks(split, limit, shared=shared):
         keys = batch.index
         x = batch.images.to(device)
         if isinstance(surface, ReconstructionSurface):

@@ -50,6 +50,12 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="session")
+def seen_digits() -> tuple[Tensor, Tensor]:
+    """Images ``(600, 1, 8, 8)`` of those that :func:`digit_net` learnt from, and their labels."""
+    return tuple(part[:600] for part in _digits())  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
 def digit_net() -> nn.Module:
     """A small convolutional network that reads the digits, frozen in evaluation mode."""
     return _reader(0)

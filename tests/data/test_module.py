@@ -135,6 +135,16 @@ def test_ranks_share_out_the_same_global_batches(world_size: int) -> None:
     assert {len(share) for batches in ranks for share in batches} == {12 // world_size}
 
 
+def test_chunks_are_shared_among_the_ranks_unless_all_must_see_them(
+    digits: Callable[..., Digits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = digits()
+    alone = [batch.index.tolist() for _, batch in module.chunks("train", 300)]
+    monkeypatch.setattr("securegan.data.module._place", lambda: (1, 2))
+    assert [batch.index.tolist() for _, batch in module.chunks("train", 300)] == alone[1::2]
+    assert [batch.index.tolist() for _, batch in module.chunks("train", 300, shared=False)] == alone
+
+
 def test_the_loader_takes_rank_and_world_size_from_torch(
     digits: Callable[..., Digits], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from securegan.attacks.evasion.advgan import AdvGAN
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
@@ -22,6 +23,7 @@ from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
 from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.evasion.transfer import Transfer
+from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import LabelSurface, Surface
 from securegan.attacks.threat import AttackResult
 
@@ -37,6 +39,17 @@ class FromVictim(Transfer):
     def __call__(self, surface: Surface, *args: Any, **kwargs: Any) -> AttackResult:
         self.surrogate_surface = surface
         return super().__call__(surface, *args, **kwargs)
+
+
+class Learnt(AdvGAN):
+    """AdvGAN whose generator learns from random images, of the classes that the victim reads."""
+
+    def __call__(self, surface: Surface, inputs: Tensor, reference: Tensor, **kwargs: Any) -> AttackResult:
+        images = torch.rand(64, *inputs.shape[1:], generator=torch.Generator().manual_seed(7))
+        with shielded(surface.victims), torch.no_grad():
+            read = surface.logits(images, reference).argmax(1)
+        self.prepare(surface, images, read)
+        return super().__call__(surface, inputs, reference, **kwargs)
 
 
 # Each attack, small enough for a test, as a function of a factor of its radius.
@@ -64,6 +77,7 @@ ATTACKS: dict[str, Make] = {
     "cw": lambda factor: CarliniWagner(eps=factor * L2, steps=60, searches=3, lr=0.03),
     "deepfool": lambda factor: DeepFool(eps=factor * L2),
     "deepfool linf": lambda factor: DeepFool(norm="linf", eps=factor * EPS),
+    "advgan": lambda factor: Learnt(eps=factor * EPS, epochs=20),
     "transfer": lambda factor: FromVictim(eps=factor * EPS, steps=8, restarts=2),
     "transfer l2": lambda factor: FromVictim(norm="l2", eps=factor * L2, steps=8, restarts=1, objective="margin"),
 }
