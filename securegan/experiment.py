@@ -207,12 +207,12 @@ class Experiment:
                 "metrics": outcome.metrics,
                 "n": outcome.n,
                 "interval": outcome.interval,
-                "attack_seconds": outcome.seconds,
                 "notes": [*outcome.notes, *([entry["note"]] if "note" in entry else [])],
             },
             "protocol": self._protocol(outcome, entry.get("note")),
             "checks": [vars(check) for check in outcome.checks],
             "seconds": self.evaluation.seconds,
+            "attack_seconds": outcome.seconds,
         }
         self.folder.write_arrays("arrays.npz", outcome.arrays)
         self.folder.write_arrays("examples.npz", outcome.examples)
