@@ -40,6 +40,7 @@ SHOWN = {
     "quality/reconstruction_ssim": "reconstruction SSIM",
     "seconds": "seconds",
 }
+HIDDEN = {"seconds"}  # in the results alone: runs share their machine with others
 RATIOS = (("hybrid", "gan"), ("gan", "vae"), ("hybrid", "vae"), ("gan_strong", "gan"), ("hybrid_strong", "gan"))
 
 
@@ -108,9 +109,10 @@ def write(base: Path) -> None:
 
 def words(document: dict[str, Any]) -> str:
     """The table, and the ratios of FID between models over the seeds that both have."""
-    lines = [f"| model | seeds | {' | '.join(SHOWN.values())} |", "|---|---|" + "---:|" * len(SHOWN)]
+    shown = {key: title for key, title in SHOWN.items() if key not in HIDDEN}
+    lines = [f"| model | seeds | {' | '.join(shown.values())} |", "|---|---|" + "---:|" * len(shown)]
     for row in document["rows"]:
-        cells = [cell(row["metrics"].get(key)) for key in SHOWN]
+        cells = [cell(row["metrics"].get(key)) for key in shown]
         seeds = ", ".join(map(str, row["seeds"]))
         lines.append(f"| {MODELS[row['setting']['model']]} | {seeds} | {' | '.join(cells)} |")
     fids = {
@@ -132,8 +134,8 @@ def words(document: dict[str, Any]) -> str:
         f"the judge reads {100 * quality['judge_accuracy']:.0f} % of real validation images rightly; two halves",
         f"of the real images lie at FID {quality['floor_fid_judge']:.2f}.",
         f"Checkpoint: {document['protocol']['selection']}.",
-        f"Made by `{document['command']}` in {seconds / 3600:.1f} hours of runs on one thread each,",
-        f"on {machine['cores']} CPU cores ({machine['system']}), torch {torch}.",
+        f"Made by `{document['command']}` in {seconds / 3600:.1f} hours of runs of one thread,",
+        f"each on one of the CPU's cores ({machine['system']}) that it shared, torch {torch}.",
     ]
     return "\n".join([*lines, "", *ratios, "", " ".join(protocol)])
 
