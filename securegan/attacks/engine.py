@@ -7,7 +7,7 @@ Weights are frozen and only the input's gradient is asked for; examples that are
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,8 +54,8 @@ class Attack(ABC):
         """
 
 
-class Memory(Protocol):
-    """Runs attacks, or gives back what they gave when they were last run on the same."""
+class Memory:
+    """Runs every attack; those that remember give back what an attack gave when it was last run on the same."""
 
     def run(
         self,
@@ -69,22 +69,6 @@ class Memory(Protocol):
         start: Tensor | None = None,
     ) -> AttackResult:
         """As :meth:`Attack.__call__`."""
-
-
-class NoMemory:
-    """Runs every attack."""
-
-    def run(
-        self,
-        attack: Attack,
-        surface: Surface,
-        inputs: Tensor,
-        reference: Tensor,
-        *,
-        purpose: Sequence[int | str],
-        keys: Tensor | None,
-        start: Tensor | None = None,
-    ) -> AttackResult:
         return attack(surface, inputs, reference, purpose=purpose, keys=keys, start=start)
 
 

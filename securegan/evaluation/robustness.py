@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import Memory, NoMemory, random_perturbation, start_noise
+from securegan.attacks.engine import Memory, random_perturbation, start_noise
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.guarded import Guarded
 from securegan.attacks.shield import shielded
@@ -20,7 +20,7 @@ from securegan.metrics.robustness import AttackTally, wilson
 from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
-FORGETFUL = NoMemory()
+FORGETFUL = Memory()
 SMALLER_RADII = (1.0, 0.5, 0.25, 0.125)  # of the attack's own
 DRAWS = 20  # of the best-of-many random baseline of codes
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from securegan.attacks.engine import Attack
+from securegan.attacks.engine import Attack, Memory
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.surfaces import Surface
 from securegan.attacks.threat import AttackResult
@@ -26,7 +26,7 @@ from securegan.runs.atomic import write_atomically
 NAMES = [field.name for field in fields(AttackResult)]
 
 
-class Journal:
+class Journal(Memory):
     """Attack results in ``folder``, which is made when the first is kept."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +43,11 @@ class Journal:
         keys: Tensor | None,
         start: Tensor | None = None,
     ) -> AttackResult:
-        """The result of the attack, from disk where it was kept; see :meth:`Attack.__call__`."""
+        """The result of the attack, from disk where it was kept."""
         path = self.folder / f"{_digest(attack, surface, [inputs, reference, keys, start], purpose)}.safetensors"
         if (kept := _read(path, inputs.device)) is not None:
             return kept
-        result = attack(surface, inputs, reference, purpose=purpose, keys=keys, start=start)
+        result = super().run(attack, surface, inputs, reference, purpose=purpose, keys=keys, start=start)
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: getattr(result, name).detach().cpu().contiguous() for name in NAMES}
         write_atomically(path, lambda temporary: save_file(tensors, temporary))

@@ -3,15 +3,12 @@
 import inspect
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from securegan.attacks.adapters.base import AdaptedAttack, Victim
+from securegan.attacks.adapters.base import ORDERS, AdaptedAttack, Victim
 from securegan.attacks.threat import Radii
 from securegan.errors import ConfigError
-
-ORDERS = {"linf": np.inf, "l2": 2, "l0": 0}
 
 
 class ART(AdaptedAttack):

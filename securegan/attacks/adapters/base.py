@@ -8,6 +8,7 @@ is independent of its neighbours in the batch, because the library draws for the
 """
 
 import inspect
+import math
 import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from securegan.configuration.types import parse_fraction
 from securegan.errors import ConfigError, near_match
 from securegan.randomness import seed_of
 
+ORDERS: dict[AnyNorm, float] = {"linf": math.inf, "l2": 2, "l0": 0}
 ROUNDING = 2e-7  # by how much float32 arithmetic may miss a value of [0, 1]
 
 Setting = Annotated[

@@ -1,17 +1,14 @@
 """Attacks of Foolbox (Rauber et al. 2020, doi 10.21105/joss.02607)."""
 
 import inspect
-import math
 from contextlib import suppress
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from securegan.attacks.adapters.base import AdaptedAttack, Victim
+from securegan.attacks.adapters.base import ORDERS, AdaptedAttack, Victim
 from securegan.attacks.threat import Radii
 from securegan.errors import ConfigError
-
-ORDERS = {"linf": math.inf, "l2": 2, "l0": 0}
 
 
 class Foolbox(AdaptedAttack):

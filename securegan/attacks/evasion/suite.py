@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from securegan.attacks.engine import Memory, NoMemory
+from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.evasion.cw import CarliniWagner
@@ -59,7 +59,7 @@ class Suite(EvasionAttack):
         super().__init__(radii, norm, **of_every_attack)
         self.attacks, self.steps, self.restarts = tuple(attacks), steps, restarts
         self.target_classes, self.queries = target_classes, queries
-        self.memory: Memory = NoMemory()
+        self.memory = Memory()
 
     def members(self) -> dict[Member, EvasionAttack]:
         """The attacks of the list, within the suite's radius; a target is given to them by the surface."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from securegan.attacks.engine import Attack, NoMemory
+from securegan.attacks.engine import Attack, Memory
 from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface
 from securegan.attacks.threat import AttackResult
@@ -13,7 +13,7 @@ from securegan.attacks.threat import AttackResult
 EPS = 0.05
 
 
-class Recorded(NoMemory):
+class Recorded(Memory):
     """Runs attacks, and remembers on what."""
 
     def __init__(self) -> None:
