@@ -100,14 +100,14 @@ def test_the_command_line(finished: Path, tmp_path: Path, arguments: list[str], 
 
 
 def test_the_command_writes_images(finished: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "securegan.cli", "sample", str(finished), "--n", "3", "--out", "new"]
+    command = [sys.executable, "-m", "securegan", "sample", str(finished), "--n", "3", "--out", "new"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert len(list((tmp_path / "new").glob("0*.png"))) == 3
     assert json.loads((finished / "data.json").read_text())["num_classes"] == 10
 
 
 def test_an_exported_generator_gives_the_samples(finished: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "securegan.cli", "export", str(finished), "--out", "new"]
+    command = [sys.executable, "-m", "securegan", "export", str(finished), "--out", "new"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert len(done.stdout.splitlines()) == 1 and not done.stderr
     z = torch.stack([normal((64,), 0, "sample", number) for number in range(TOGETHER)])

@@ -1,48 +1,15 @@
-"""The ``securegan`` command: ``run``, ``report``, ``attack``, ``audit``, ``sample`` and ``export``."""
+"""Commands on run folders: ``report``, ``attack``, ``audit``, ``sample`` and ``export``."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from securegan.errors import UserError, near_match
-
-COMMANDS = ("run", "report", "attack", "audit", "sample", "export")
+from securegan.cli.parser import Commands, positive
+from securegan.errors import UserError
 
 
-class Parser(argparse.ArgumentParser):
-    """Ends a mistake with one sentence and exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"securegan: {message}; {self.prog} --help says what is expected.\n")
-        sys.exit(2)
-
-
-def main() -> None:
-    """Dispatch on the first argument; a user's mistake ends with one sentence and exit code 2."""
-    command, *rest = sys.argv[1:] or ["--help"]
-    if command == "run":
-        # As a module of its own: DDP starts its other processes with the same command.
-        os.execv(sys.executable, [sys.executable, "-m", "securegan.run", *rest])
-    if not command.startswith("-") and command not in COMMANDS:
-        sys.stderr.write(
-            f"securegan: there is no command '{command}': expected one of {', '.join(COMMANDS)}."
-            f"{near_match(command, COMMANDS)}\n"
-        )
-        sys.exit(2)
-    arguments = _parser().parse_args([command, *rest])
-    try:
-        arguments.do(arguments)
-    except UserError as error:
-        sys.stderr.write(f"securegan: {error}\n")
-        sys.exit(2)
-
-
-def _parser() -> Parser:
-    parser = Parser("securegan", description="Train, attack, defend and watch image generators.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
+def add(commands: Commands) -> None:
+    """The commands of this module."""
     report = commands.add_parser("report", help="make the figures and report.html of a run folder again")
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     report.set_defaults(do=_report)
@@ -54,14 +21,14 @@ def _parser() -> Parser:
     audit = commands.add_parser("audit", help="check a run for hidden gradients; exit code 1 where a check fails")
     audit.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     audit.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
-    audit.add_argument("--images", type=_positive, help="per surface (default: the run's metrics.check_images)")
+    audit.add_argument("--images", type=positive, help="per surface (default: the run's metrics.check_images)")
     audit.add_argument("--surface", nargs="+", default=[], metavar="NAME", help="default: those of the run's figures")
     audit.add_argument("--full", action="store_true", help="every check, with 10,000 random draws: minutes")
     audit.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
     audit.set_defaults(do=_audit)
     sample = commands.add_parser("sample", help="write images of a run's trained generator")
     sample.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    sample.add_argument("--n", type=_positive, default=64, help="how many images (default: %(default)s)")
+    sample.add_argument("--n", type=positive, default=64, help="how many images (default: %(default)s)")
     sample.add_argument("--out", type=Path, required=True, help="a new or empty folder for PNG files")
     sample.add_argument("--class", dest="label", help="name or number of a class (default: all classes in turn)")
     sample.add_argument("--seed", type=int, default=0, help="of the latent codes (default: %(default)s)")
@@ -79,13 +46,6 @@ def _parser() -> Parser:
     export.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
     export.add_argument("--license", help="identifier for the model card, such as mit (default: still to be chosen)")
     export.set_defaults(do=_export)
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -160,7 +120,3 @@ def _export(arguments: argparse.Namespace) -> None:
         arguments.run, arguments.out, arguments.format, averaged=averaged, which=which, license=given
     )
     sys.stdout.write(f"the generator in {arguments.out}, its weights' sha256 {digest}\n")
-
-
-if __name__ == "__main__":
-    main()

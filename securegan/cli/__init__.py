@@ -1,0 +1,36 @@
+"""The ``securegan`` command: ``run``, and those of the modules here.
+
+Each module adds its commands' parsers, and imports what they need where they run: a user's mistake is to be answered
+before torch is loaded.
+"""
+
+import os
+import sys
+
+from securegan.cli import runs
+from securegan.cli.parser import PROGRAM, Parser
+from securegan.errors import UserError, near_match
+
+
+def main() -> None:
+    """Dispatch on the first argument; a user's mistake ends with one sentence and exit code 2."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command == "run":
+        # As a module of its own: DDP starts its other processes with the same command.
+        os.execv(sys.executable, [sys.executable, "-m", "securegan.run", *rest])
+    parser = Parser(PROGRAM, description="Train, attack, defend and watch image generators.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
+    runs.add(commands)
+    if not command.startswith("-") and command not in commands.choices:
+        sys.stderr.write(
+            f"{PROGRAM}: there is no command '{command}': expected one of {', '.join(commands.choices)}."
+            f"{near_match(command, tuple(commands.choices))}\n"
+        )
+        sys.exit(2)
+    arguments = parser.parse_args([command, *rest])
+    try:
+        arguments.do(arguments)
+    except UserError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,25 @@
+"""What the commands' parsers share."""
+
+import argparse
+import sys
+from typing import NoReturn, TypeAlias
+
+PROGRAM = "securegan"
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends a mistake with one sentence and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{PROGRAM}: {message}; {self.prog} --help says what is expected.\n")
+        sys.exit(2)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def positive(text: str) -> int:
+    """An argument's type: a number above zero."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
