@@ -170,15 +170,16 @@ def _writer(network: nn.Module, form: Format, example: Inputs) -> Callable[[Path
         return save
     names = ["z", "y"][: len(example)]
     batch = torch.export.Dim("batch", min=1)
-    program = torch.onnx.export(
-        network,
-        example,
-        input_names=names,
-        output_names=["images"],
-        dynamic_shapes=tuple({0: batch} for _ in example),
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            example,
+            input_names=names,
+            output_names=["images"],
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     return lambda path: program.save(path, external_data=False)
 
@@ -217,8 +218,12 @@ def _check(module: GenerativeModule, averaged: bool, candidate: Network, form: F
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's notes that TorchScript gives way to torch.export, whose archives need its own release to load."""
+    """Without torch's notes that TorchScript gives way to torch.export, whose archives need its own release to load.
+
+    And without the one that says of the batch, which codes and classes share, that it is named once.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name: batch", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
         yield

@@ -74,6 +74,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+def with_packages(form: Format) -> None:
+    if form == "onnx":
+        for package in export.ONNX_PACKAGES:
+            pytest.importorskip(package, reason="of the extra securegan[onnx]")
+
+
 def inputs(classes: int, n: int = 5) -> tuple[torch.Tensor, ...]:
     z = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
     return (z, torch.arange(n) % classes) if classes else (z,)
@@ -107,11 +113,9 @@ def test_safetensors_give_the_runs_images_bit_for_bit(
 def test_the_cards_lines_of_code_run(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, form: Format
 ) -> None:
-    if form == "onnx":
-        for package in export.ONNX_PACKAGES:
-            pytest.importorskip(package, reason="of the extra securegan[onnx]")
+    with_packages(form)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", FutureWarning)
+        warnings.simplefilter("error")
         export_generator(runs[kind], tmp_path / "out", form)
     monkeypatch.chdir(tmp_path / "out")
     card = Path("README.md").read_text()
@@ -221,17 +225,18 @@ def test_damage_is_noticed_and_only_generative_models_are_built(runs: dict[str, 
         load_generator(out)
 
 
-@pytest.mark.parametrize("form", ["safetensors", "torchscript"])
-@pytest.mark.parametrize(("model", "classes"), [("vae", 3), ("vae", 0), ("hybrid", 3)])
-def test_models_that_reconstruct_are_exported_with_what_their_samples_come_from(
+@pytest.mark.parametrize("form", ["safetensors", "torchscript", "onnx"])
+@pytest.mark.parametrize(("model", "classes"), [("vae", 3), ("vae", 0), ("hybrid", 3), ("gan_strong", 3)])
+def test_every_model_is_exported_with_what_its_samples_come_from(
     tmp_path: Path, model: str, classes: int, form: Format
 ) -> None:
+    with_packages(form)
     run = a_run(tmp_path / "run", classes, model)
     export_generator(run, tmp_path / "out", form)  # compares images itself
     module = load_module(run)
     z, y = module.latents(5, "test")
     given = (z,) if y is None else (z, y)
     path = tmp_path / "out" / export.FILES[form]
-    loaded = load_generator(tmp_path / "out") if form == "safetensors" else torch.jit.load(path)
+    loaded = load_generator(tmp_path / "out") if form == "safetensors" else export._reader(module, form, path)
     assert torch.allclose(loaded(*given), module.generate(z, y), atol=1e-5)
     assert not torch.allclose(loaded(*given), module.generate_raw(z, y), atol=1e-5)
