@@ -38,6 +38,8 @@ ATTACKS: dict[str, tuple[str, list[str]]] = {  # name -> title, overrides
     "square": ("Square, 2,000 queries", ["attack=square", "attack.queries=2000"]),
     "genattack": ("GenAttack, 2,000 queries", ["attack=genattack", "attack.queries=2000"]),
     "suite": ("suite (worst case)", ["attack=suite", "attack.queries=2000"]),
+    "transfer": ("PGD on a surrogate, transferred", ["attack=transfer"]),
+    "advgan": ("AdvGAN", ["attack=advgan"]),
     "deepfool": ("DeepFool, L-inf", ["attack=deepfool", "attack.norm=linf"]),
     "cw": ("C&W, L2", ["attack=cw"]),
     "boundary": ("Boundary, L2, 5,000 queries", ["attack=boundary", "attack.queries=5000"]),
