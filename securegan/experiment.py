@@ -13,7 +13,6 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from securegan.attacks.evasion.base import EvasionAttack
-from securegan.attacks.evasion.transfer import Transfer
 from securegan.attacks.threat import Radii
 from securegan.configuration.allowlist import build, build_each
 from securegan.configuration.attacked import with_attack
@@ -69,15 +68,17 @@ class Experiment:
         self.detectors: list[Detector] = build_each(config.detector)
         if self.attack is not None:
             check_surfaces(self.attack, self.module, self.detectors)
-        if isinstance(self.attack, Transfer) and self.attack.surrogate is not None:
-            self.attack.surrogate_surface = surrogate_of_run(self.attack.surrogate, spec)
+        asked = None if self.attack is None else self.attack.surrogate
+        surrogate = None if asked is None else surrogate_of_run(asked, spec)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
         self.defenses: list[Defense] = build_each(config.defense, spec.eps, self.seed)
         self.judge = load_or_train_judge(self.data, cache)
         extractors = build_extractors(self.protocol, spec, cache)
-        self.evaluator = Evaluator(self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache)
+        self.evaluator = Evaluator(
+            self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache, surrogate
+        )
         self.loggers = self._build_loggers()
         spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None
         self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row, spent)

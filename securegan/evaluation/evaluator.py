@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import Memory
-from securegan.attacks.evasion.advgan import AdvGAN
 from securegan.attacks.evasion.autoencoder import AutoencoderAttack
 from securegan.attacks.evasion.base import EvasionAttack
-from securegan.attacks.evasion.suite import Suite
-from securegan.attacks.evasion.transfer import Transfer
 from securegan.attacks.reconstruction import ReconstructionSurface
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import LabelSurface, Surface, SurfaceName
 from securegan.attacks.threat import AnyNorm
 from securegan.data.module import CHUNK, ImageDataModule
@@ -57,15 +55,18 @@ class Evaluator:
         protocol: Protocol,
         seed: int,
         cache_dir: Path | None = None,
+        surrogate: Surface | None = None,
     ) -> None:
         """Args:
         extractors: beside the judge.
         attack: None measures quality and detection alone.
         cache_dir: where the statistics of real images are kept; None keeps none.
+        surrogate: of attacks that transfer; the judge, where it reads the data's classes, if None.
         """
         self.data, self.judge, self.attack, self.protocol, self.seed = data, judge, attack, protocol, seed
         self.quality = Quality(data, judge, [judge, *extractors], protocol, seed, cache_dir)
         self.memory: Memory = FORGETFUL
+        self.surrogate = surrogate
         self._judge_detector: JudgeDetector | None = None
 
     def measure(self, module: GenerativeModule, split: str, detectors: Sequence[Detector], *, final: bool) -> Outcome:
@@ -100,10 +101,6 @@ class Evaluator:
         if self.attack is None or not limit:
             return {}
         attack = self.attack if final else at_epochs(self.attack, self.protocol)
-        if isinstance(attack, Suite):
-            attack.memory = self.memory
-        if isinstance(attack, Transfer):
-            self._hand_surrogate(attack, module.device)
         surfaces = self.surfaces(module, detectors)
         done: dict[str, Attacked] = {}
         outcome.protocol["surfaces"] = {name: surface.criterion for name, surface in surfaces.items()}
@@ -113,12 +110,8 @@ class Evaluator:
             if surface.space.name == "latent":
                 n = min(limit, self.protocol.latent_attack_images) if final else max(1, limit // 2)
             chunks = list(inputs_of(surface, module, self.data, split, n))
-            if isinstance(attack, AdvGAN):
-                learnt = list(inputs_of(surface, module, self.data, attack.split, attack.images, shared=False))
-                attack.prepare(
-                    surface, torch.cat([c.x for c in learnt]), torch.cat([c.reference for c in learnt]), self.seed
-                )
             memory, coded = self.memory if final else FORGETFUL, surface.space.name == "latent"
+            attack.prepare(surface, self._supplies(surface, module, memory))
             began = time.monotonic()
             done[name] = attack_surface(
                 surface,
@@ -157,13 +150,19 @@ class Evaluator:
                 self._latent_fidelity(module, attack, surface, outcome, final=final)
         return done
 
-    def _hand_surrogate(self, attack: Transfer, device: torch.device) -> None:
-        """Make the attack's surrogate ready on ``device``: the judge, where none has been chosen."""
-        if attack.surrogate_surface is None:
-            names = self.data.spec.class_names
-            attack.surrogate_surface = LabelSurface(self.judge.logits, (self.judge,), names)
-        for network in attack.surrogate_surface.victims:
-            network.to(device)
+    def _supplies(self, surface: Surface, module: GenerativeModule, memory: Memory) -> Supplies:
+        """What an attack on a surface of ``module`` may take: no codes, and the same images in every process."""
+        surrogate = self.surrogate
+        if surrogate is None and self.judge.task == "labels":
+            surrogate = LabelSurface(self.judge.logits, (self.judge,), self.data.spec.class_names)
+        for network in surrogate.victims if surrogate is not None else ():
+            network.to(module.device)
+
+        def images(split: str, limit: int) -> tuple[Tensor, Tensor]:
+            chunks = list(inputs_of(surface, module, self.data, split, limit, shared=False))
+            return torch.cat([chunk.x for chunk in chunks]), torch.cat([chunk.reference for chunk in chunks])
+
+        return Supplies(memory, surrogate, images if surface.space.name == "pixels" else None, self.seed)
 
     def audit(self, module: GenerativeModule, surface: Surface, split: str, images: int, *, full: bool) -> list[Check]:
         """The audit of a surface on the first ``images`` of ``split`` (a quarter as many codes)."""

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from securegan.attacks.engine import Memory
+from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.vae_latent import VAELatent
 from securegan.attacks.shield import shielded
+from securegan.attacks.supplies import Supplies
+from securegan.attacks.surfaces import LabelSurface, Surface
 from securegan.attacks.threat import Radii
 from securegan.data.digits import Digits
 from securegan.detectors.mahalanobis.callback import Mahalanobis
@@ -277,6 +281,49 @@ def test_without_a_radius_no_check_of_gradient_masking_passes(gan: GAN, data: Di
         checks = audit_surface(surface, chunks, attack, judge, seed=0)
         assert checks and all(check.passed is None for check in checks)
         assert "radius is 0" in checks[0].detail
+
+
+class Supplied(EvasionAttack):
+    """An attack that is none of ours: it keeps what it is supplied with, and learns from images."""
+
+    name = "supplied"
+
+    def __init__(self) -> None:
+        super().__init__(None, "linf", eps=0.1, surfaces=["label", "authenticity", "latent"])
+        self.got: dict[str, Supplies] = {}
+
+    def prepare(self, surface: Surface, supplies: Supplies) -> None:
+        self.got[surface.name] = supplies
+
+    def search(self, task: Task) -> None:
+        assert task.surface.name in self.got  # before any input is attacked
+
+
+def test_any_attack_is_supplied_for_each_surface_before_it_is_attacked(gan: GAN, data: Digits, judge: Judge) -> None:
+    attack = Supplied()
+    small = Protocol(generated=32, fidelity_references=16, test_attack_images=8, latent_attack_images=4, check_images=0)
+    evaluator = Evaluator(data, judge, [], attack, small, seed=7)
+    evaluator.memory = memory = Memory()
+    evaluator.measure(gan, "test", [], final=True)
+    assert list(attack.got) == ["label", "authenticity", "latent"]
+    label, authenticity = (attack.got[name].images for name in ("label", "authenticity"))
+    assert label is not None and authenticity is not None and attack.got["latent"].images is None
+    images, labels = label("calibrate", 12)
+    held = data.chunk("calibrate", 0, 12)
+    assert torch.equal(images, held.images) and torch.equal(labels, held.labels)
+    assert authenticity("train", 6)[1].tolist() == [1] * 6 + [0] * 6
+    for supplies in attack.got.values():
+        assert supplies.memory is memory and supplies.seed == 7
+        assert supplies.surrogate is not None
+        assert torch.equal(supplies.surrogate.logits(images, labels), judge.logits(images))
+
+
+def test_a_surrogate_that_was_chosen_takes_the_judges_place(gan: GAN, data: Digits, judge: Judge) -> None:
+    chosen, attack = LabelSurface(gan.class_logits, (gan,), data.spec.class_names), Supplied()
+    attack.surfaces = ("label",)
+    small = Protocol(generated=32, fidelity_references=16, test_attack_images=4, check_images=0)
+    Evaluator(data, judge, [], attack, small, seed=0, surrogate=chosen).measure(gan, "test", [], final=True)
+    assert attack.got["label"].surrogate is chosen
 
 
 def test_a_radius_beyond_every_image_is_refused() -> None:

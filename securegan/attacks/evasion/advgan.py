@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from securegan.attacks.evasion.base import EvasionAttack, Task, laid_out
 from securegan.attacks.evasion.black_box import ask
 from securegan.attacks.spaces import magnitude
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Surface, SurfaceName
 from securegan.attacks.targets import TowardsClass, choose_targets
 from securegan.attacks.threat import Norm, Radii
@@ -78,12 +79,10 @@ class AdvGAN(EvasionAttack):
         self._known: dict[SurfaceName, tuple[Tensor, Tensor, int]] = {}
         self._generators: WeakKeyDictionary[Surface, dict[float, Perturber]] = WeakKeyDictionary()
 
-    def prepare(self, surface: Surface, images: Tensor, reference: Tensor, seed: int = 0) -> None:
-        """What generators against ``surface`` learn from: ``images (N, C, H, W)`` that are not attacked.
-
-        The references ``(N,)`` are the surface's; ``seed`` is of everything random in their training.
-        """
-        self._known[surface.name] = images, reference, seed
+    def prepare(self, surface: Surface, supplies: Supplies) -> None:
+        """Generators against ``surface`` learn from the supplied images."""
+        if supplies.images is not None:
+            self._known[surface.name] = *supplies.images(self.split, self.images), supplies.seed
         self._generators.pop(surface, None)
 
     def search(self, task: Task) -> None:

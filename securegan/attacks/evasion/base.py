@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from securegan.attacks.engine import Attack, Search, finish, look, start_noise
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import Ball
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Objective, Surface, SurfaceName
 from securegan.attacks.targets import TargetChoice, TowardsClass, choose_targets
 from securegan.attacks.threat import AnyNorm, AttackResult, Knowledge, Norm, Radii, ThreatModel
@@ -88,6 +89,7 @@ class EvasionAttack(Attack):
     spaces: ClassVar[tuple[Literal["pixels", "latent"], ...]] = ("pixels", "latent")
     only_on: ClassVar[tuple[SurfaceName, ...] | None] = None  # the surfaces it is for; any of its spaces where None
     needs_classes: ClassVar[bool] = False  # works on the logits of a decision among classes
+    surrogate: str | None = None  # the run whose class head it is supplied with, in place of the judge
 
     def __init__(
         self,
@@ -166,6 +168,12 @@ class EvasionAttack(Attack):
             for key, value in plain.items()
             if isinstance(value, bool | int | float | str | list) and key != "surfaces"
         }
+
+    def prepare(self, surface: Surface, supplies: Supplies) -> None:
+        """Take from ``supplies`` what the attack needs against ``surface``, which is attacked next; here, nothing.
+
+        All processes of a run call it, each with the same supplies.
+        """
 
     def threat(self, surface: Surface) -> ThreatModel:
         goal: Literal["untargeted", "targeted"] = "untargeted" if self.targeted is None else "targeted"

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from securegan.attacks.engine import Memory
 from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.evasion.cw import CarliniWagner
@@ -18,6 +17,8 @@ from securegan.attacks.evasion.deepfool import DeepFool
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.square import Square
+from securegan.attacks.supplies import Supplies
+from securegan.attacks.surfaces import Surface
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveInt
 from securegan.errors import ConfigError
@@ -59,7 +60,10 @@ class Suite(EvasionAttack):
         super().__init__(radii, norm, **of_every_attack)
         self.attacks, self.steps, self.restarts = tuple(attacks), steps, restarts
         self.target_classes, self.queries = target_classes, queries
-        self.memory = Memory()
+        self.supplies = Supplies()
+
+    def prepare(self, surface: Surface, supplies: Supplies) -> None:
+        self.supplies = supplies
 
     def members(self) -> dict[Member, EvasionAttack]:
         """The attacks of the list, within the suite's radius; a target is given to them by the surface."""
@@ -97,7 +101,8 @@ class Suite(EvasionAttack):
                 continue
             if name == "apgd_targeted" and self.targeted is not None:
                 continue  # every other one aims at the target already
-            result = self.memory.run(
+            member.prepare(task.surface, self.supplies)
+            result = self.supplies.memory.run(
                 member,
                 task.surface,
                 task.inputs[where],

@@ -16,6 +16,7 @@ from securegan.attacks.evasion.base import EvasionAttack, Task, objectives_on
 from securegan.attacks.evasion.black_box import ask
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.shield import shielded
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Surface, SurfaceName
 from securegan.attacks.targets import TowardsClass
 from securegan.attacks.threat import Knowledge, Norm, Radii
@@ -27,7 +28,7 @@ class Transfer(EvasionAttack):
     """PGD on a surrogate; the victim answers once for each restart, and only these answers count as queries.
 
     Attributes:
-        surrogate_surface: the surrogate's decision, among the victim's classes; whoever knows the networks sets it.
+        surrogate_surface: the surrogate's decision, among the victim's classes; supplied by whoever knows the networks.
     """
 
     name = "transfer"
@@ -63,6 +64,9 @@ class Transfer(EvasionAttack):
         self.surrogate, self.objective, self.restarts = surrogate, objective, restarts
         self.steps, self.alpha, self.momentum = steps, alpha, momentum
         self.surrogate_surface: Surface | None = None
+
+    def prepare(self, surface: Surface, supplies: Supplies) -> None:
+        self.surrogate_surface = supplies.surrogate or self.surrogate_surface
 
     def settings(self) -> dict[str, bool | int | float | str | list[str]]:
         """With a digest of the weights against which the images are made."""

@@ -11,6 +11,7 @@ from securegan.attacks.engine import random_perturbation, start_noise
 from securegan.attacks.evasion.advgan import AdvGAN
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.reconstruction import ReconstructionSurface
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface, Surface
 from securegan.attacks.threat import Norm
 from securegan.errors import ConfigError
@@ -24,9 +25,13 @@ def surface(digit_net: nn.Module) -> LabelSurface:
     return LabelSurface(digit_net, (digit_net,), NAMES)
 
 
+def supplied(images: Tensor, reference: Tensor, seed: int = 0) -> Supplies:
+    return Supplies(images=lambda split, limit: (images[:limit], reference[:limit]), seed=seed)
+
+
 def prepared(surface: Surface, images: Tensor, reference: Tensor, **settings: Any) -> AdvGAN:
     attack = AdvGAN(**{"eps": 0.15, "epochs": 8, **settings})
-    attack.prepare(surface, images, reference)
+    attack.prepare(surface, supplied(images, reference))
     return attack
 
 
@@ -68,7 +73,7 @@ def test_it_is_trained_once_and_the_same_again(
     attack.at(2.0)(surface, x[:50], y[:50])
     attack.at(2.0)(surface, x[:50], y[:50])
     assert trained == [0.15, 0.15, 0.3]
-    attack.prepare(surface, *seen_digits, 1)
+    attack.prepare(surface, supplied(*seen_digits, seed=1))
     assert not torch.equal(attack(surface, x[:50], y[:50]).adversarial, first)
     assert torch.equal(torch.get_rng_state(), random)
 

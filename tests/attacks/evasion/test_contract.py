@@ -24,6 +24,7 @@ from securegan.attacks.evasion.square import Square
 from securegan.attacks.evasion.suite import Suite
 from securegan.attacks.evasion.transfer import Transfer
 from securegan.attacks.shield import shielded
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import LabelSurface, Surface
 from securegan.attacks.threat import AttackResult
 
@@ -48,7 +49,7 @@ class Learnt(AdvGAN):
         images = torch.rand(64, *inputs.shape[1:], generator=torch.Generator().manual_seed(7))
         with shielded(surface.victims), torch.no_grad():
             read = surface.logits(images, reference).argmax(1)
-        self.prepare(surface, images, read)
+        self.prepare(surface, Supplies(images=lambda split, limit: (images, read)))
         return super().__call__(surface, inputs, reference, **kwargs)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evasion.transfer import Transfer
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Assessment, LabelSurface, Objective
 from securegan.data.batch import DataSpec
 from securegan.errors import ConfigError
@@ -38,7 +39,7 @@ def surface_of(net: nn.Module) -> LabelSurface:
 
 def transfer(source: LabelSurface, **settings: Any) -> Transfer:
     attack = Transfer(eps=EPS, **settings)
-    attack.surrogate_surface = source
+    attack.prepare(source, Supplies(surrogate=source))
     return attack
 
 
