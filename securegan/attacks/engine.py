@@ -107,6 +107,14 @@ class Search:
         self.queries[where] += 1
 
 
+def step_size(eps: float, steps: int, alpha: float | None = None) -> float:
+    """``alpha``; where it is not given, a size of which ``steps`` go 2.5 radii (Madry et al. 2018, section 5).
+
+    That reaches the ball's border from any start, and leaves steps to move along it.
+    """
+    return 2.5 * eps / steps if alpha is None else float(alpha)
+
+
 class Step(ABC):
     """How an ascent moves on from a point whose objective and gradient are known; may remember the points before."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from securegan.attacks.engine import step_size
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import PixelSpace, steepest
 from securegan.attacks.threat import Norm
@@ -147,7 +148,7 @@ class AdversarialTraining(Defense):
     def _perturb(self, context: StepContext, sources: Sequence[Inputs]) -> Tensor:
         """All images of ``sources`` after projected ascent from a random start on the weighted losses of both heads."""
         module, eps = context.module, self.eps * self._strength
-        alpha = 2.5 * eps / self.steps
+        alpha = step_size(eps, self.steps)
         images = torch.cat([part.images for part in sources]).detach()
         real = torch.cat([torch.full((len(part.images),), part.real, device=images.device) for part in sources])
         labels = None if sources[0].labels is None else torch.cat([part.labels for part in sources])  # type: ignore[misc]

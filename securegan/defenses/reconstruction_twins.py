@@ -7,6 +7,7 @@ Projected ascent on ||r(x + d) - x||^2 (Madry et al. 2018, eq. 2.1, with the out
 import torch
 from torch import Tensor
 
+from securegan.attacks.engine import step_size
 from securegan.attacks.shield import shielded
 from securegan.attacks.spaces import PixelSpace, steepest
 from securegan.attacks.threat import Norm
@@ -24,7 +25,7 @@ def worst_inputs(
     steps: int,
 ) -> Tensor:
     """``images (N, C, H, W)`` moved by at most ``eps`` after ``steps`` steps from the start that ``noise`` gives."""
-    alpha = 2.5 * eps / steps
+    alpha = step_size(eps, steps)
     images = images.detach()
     with shielded(module.observers("autoencoder")):
         ball = PixelSpace().ball(images, eps, norm)

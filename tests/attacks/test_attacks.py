@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from securegan.attacks.engine import step_size
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface, LatentSurface, label_margin
@@ -131,6 +132,12 @@ def test_attacks_compute_in_float32_under_autocast(victim: nn.Module, images: Te
     with torch.autocast("cpu", torch.bfloat16):
         low = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
     assert torch.equal(plain.adversarial, low.adversarial)
+
+
+def test_a_step_size_is_the_one_given_or_reaches_the_border_from_anywhere() -> None:
+    assert step_size(0.1, 20, 0.003) == 0.003 and step_size(0.1, 20, 0.0) == 0
+    for steps in (1, 7, 100):
+        assert 2 * 0.1 < steps * step_size(0.1, steps) == pytest.approx(0.25)
 
 
 def test_authenticity_counts_both_directions() -> None:

@@ -22,7 +22,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
-from securegan.attacks.engine import look
+from securegan.attacks.engine import look, step_size
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.spaces import Ball, per_example
 from securegan.attacks.surfaces import Surface
@@ -143,7 +143,7 @@ class AdaptedAttack(EvasionAttack):
             if size in settings and count in settings and isinstance(eps, float):
                 steps = self.parameters.get(count, settings[count].default)
                 if isinstance(steps, int) and steps > 0:
-                    return {size: 2.5 * eps / steps}
+                    return {size: step_size(eps, steps)}
         return {}
 
     def _taken(self) -> set[str] | None:

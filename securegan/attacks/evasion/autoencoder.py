@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from securegan.attacks.engine import FixedStep, Search, ascend
+from securegan.attacks.engine import FixedStep, Search, ascend, step_size
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.reconstruction import ReconstructionSurface
 from securegan.attacks.surfaces import Assessment, Objective, Surface
@@ -38,7 +38,7 @@ class AutoencoderAttack(EvasionAttack):
         **of_every_attack: Any,
     ) -> None:
         """Args:
-        alpha: step size; ``2.5 eps / steps`` where it is not given.
+        alpha: step size; that of :func:`step_size` where it is not given.
         restarts: random starts.
         of_every_attack: as of :class:`EvasionAttack`.
 
@@ -69,8 +69,8 @@ class AutoencoderAttack(EvasionAttack):
         aimed, where = _ByObjective(task.surface), task.open(early_drop=False)
         with torch.no_grad():
             found = Search.begin(task.inputs, aimed.assess(task.inputs, task.reference, self.objective))
+        alpha = step_size(self.eps, self.steps, self.alpha)
         for restart in range(self.restarts):
-            alpha = 2.5 * self.eps / self.steps if self.alpha is None else float(self.alpha)
             ascend(
                 aimed,
                 FixedStep(task.ball[where], self.norm, alpha),

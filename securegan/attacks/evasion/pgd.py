@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 from torch import Tensor
 
-from securegan.attacks.engine import FixedStep, ascend
+from securegan.attacks.engine import FixedStep, ascend, step_size
 from securegan.attacks.evasion.base import EvasionAttack, Task, objectives_on
 from securegan.attacks.surfaces import OF_AUTOENCODERS, TOWARDS_IMAGE, Objective
 from securegan.attacks.threat import Norm, Radii
@@ -39,7 +39,7 @@ class PGD(EvasionAttack):
         **of_every_attack: Any,
     ) -> None:
         """Args:
-        alpha: step size in the space's unit; ``2.5 eps / steps`` where it is not given.
+        alpha: step size in the space's unit; that of :func:`step_size` where it is not given.
         momentum: of the gradients' decaying sum (Dong et al. 2018, who take 1).
         restarts: random starts of each objective.
         early_drop: search no longer for examples that are fooled.
@@ -86,4 +86,4 @@ class PGD(EvasionAttack):
         return task.random_start(where, self.norm, objective, restart)
 
     def _alpha(self, eps: float) -> float:
-        return 2.5 * eps / self.steps if self.alpha is None else float(self.alpha)
+        return step_size(eps, self.steps, self.alpha)

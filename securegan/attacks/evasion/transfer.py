@@ -54,7 +54,7 @@ class Transfer(EvasionAttack):
         """Args:
         surrogate: the folder of a run on the same classes, whose class head it is; the data set's independent judge
             where it is not given.
-        alpha: step size; ``2.5 eps / steps`` where it is not given.
+        alpha: step size; as of :class:`PGD` where it is not given.
         momentum: of the gradients' decaying sum.
         objective: that of the surrogate.
         restarts: random starts.
