@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from securegan.attacks.evasion.base import EvasionAttack, Task
+from securegan.attacks.evasion.base import Task
 from securegan.attacks.evasion.black_box import Streams, ask
-from securegan.attacks.evasion.decisions import offer, queries_left, to_border, unbounded, wrong_start
+from securegan.attacks.evasion.decisions import DecisionAttack, offer, queries_left, to_border, unbounded
 from securegan.attacks.spaces import Ball, magnitude, per_example
 from securegan.attacks.threat import Radii
 from securegan.configuration.types import PositiveFloat, PositiveInt
@@ -23,12 +23,10 @@ ORTHOGONAL_RATE, TOWARDS_RATE = 0.4, 0.2  # of successes, at which the step leng
 CONVERGED = 1e-7  # length of the step towards the input, in its distance
 
 
-class Boundary(EvasionAttack):
-    """The radius says which successes count; an example for which no start is wrong is not lost."""
+class Boundary(DecisionAttack):
+    """A walk of at most ``queries`` along the border."""
 
     name = "boundary"
-    knowledge = "decision"
-    minimal = True
 
     def __init__(
         self,
@@ -43,18 +41,18 @@ class Boundary(EvasionAttack):
     ) -> None:
         """Args:
         queries: per example, in all.
-        starts: random inputs tried for one that is wrong.
+        starts: random inputs, and clean images, tried for one that is wrong.
         orthogonal_step, towards_step: first lengths, in the present distance from the input.
         adaptation: how fast the logarithms of the lengths follow the rates.
         of_every_attack: as of :class:`EvasionAttack`.
         """
-        super().__init__(radii, "l2", **of_every_attack)
-        self.queries, self.starts, self.adaptation = queries, starts, float(adaptation)
+        super().__init__(radii, "l2", queries=queries, starts=starts, **of_every_attack)
+        self.adaptation = float(adaptation)
         self.orthogonal_step, self.towards_step = float(orthogonal_step), float(towards_step)
 
     def search(self, task: Task) -> None:
         free = unbounded(task, "l2")
-        where, x = wrong_start(task, task.open(early_drop=False), free, "l2", min(self.starts, self.queries))
+        where, x = self.first_wrong(task, free)
         rounds = BISECTIONS + 2  # and a checked step
         near = queries_left(task, where, self.queries) >= rounds
         where, x = where[near], x[near]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from securegan.attacks.evasion.base import EvasionAttack, Task
+from securegan.attacks.evasion.base import Task
 from securegan.attacks.evasion.black_box import Streams, ask
-from securegan.attacks.evasion.decisions import offer, queries_left, to_border, unbounded, wrong_start
+from securegan.attacks.evasion.decisions import DecisionAttack, offer, queries_left, to_border, unbounded
 from securegan.attacks.spaces import Ball, magnitude, per_example, steepest
 from securegan.attacks.threat import Norm, Radii
 from securegan.configuration.types import PositiveFloat, PositiveInt
@@ -24,13 +24,10 @@ MOST_HALVINGS = 20  # of a step
 PROBED_AT_ONCE = 2**16  # values of an example's probes
 
 
-class HopSkipJump(EvasionAttack):
-    """The radius says which successes count; an example for which no start is wrong is not lost."""
+class HopSkipJump(DecisionAttack):
+    """Steps along the border's normal, as many as ``queries`` allow."""
 
     name = "hopskipjump"
-    knowledge = "decision"
-    minimal = True
-    norm: Norm
 
     def __init__(
         self,
@@ -45,17 +42,17 @@ class HopSkipJump(EvasionAttack):
     ) -> None:
         """Args:
         queries: per example, in all.
-        starts: random inputs tried for one that is wrong.
+        starts: random inputs, and clean images, tried for one that is wrong.
         probes: B_0, of the first estimate of the normal.
         gamma: theta is ``gamma / d^(3/2)`` distances in L2 and ``gamma / d^2`` in L-inf, of d-dimensional inputs.
         of_every_attack: as of :class:`EvasionAttack`.
         """
-        super().__init__(radii, norm, **of_every_attack)
-        self.queries, self.starts, self.probes, self.gamma = queries, starts, probes, float(gamma)
+        super().__init__(radii, norm, queries=queries, starts=starts, **of_every_attack)
+        self.probes, self.gamma = probes, float(gamma)
 
     def search(self, task: Task) -> None:
         free = unbounded(task, self.norm)
-        where, x = wrong_start(task, task.open(early_drop=False), free, self.norm, min(self.starts, self.queries))
+        where, x = self.first_wrong(task, free)
         dimensions = task.inputs[0].numel()
         theta = self.gamma / dimensions ** (1.5 if self.norm == "l2" else 2)
         bisections = max(1, math.ceil(-math.log2(theta)))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
 from securegan.attacks.evasion.hopskipjump import HopSkipJump
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import LabelSurface
 
 MAKE: dict[str, Callable[[int], EvasionAttack]] = {
@@ -69,6 +70,85 @@ def test_a_given_start_is_taken(make: Callable[[int], EvasionAttack]) -> None:
     near = make(800)(surface, x, y, keys=torch.arange(16))
     again = make(15)(surface, x, y, keys=torch.arange(16), start=near.adversarial)
     assert (again.nearest <= near.nearest * (1 + 1e-5))[near.success].all()
+
+
+@pytest.fixture
+def framed(digits: tuple[Tensor, Tensor], digit_net: nn.Module) -> LabelSurface:
+    """Reads a digit as the net does where its sides are black, as most digits are, and anything else as an 8."""
+
+    def classify(x: Tensor) -> Tensor:
+        bright = x[..., ::7].flatten(1).amax(1) > 0.2
+        return torch.where(bright[:, None], 10 * torch.eye(10)[8], digit_net(x))
+
+    return LabelSurface(classify, (digit_net,), "0123456789")
+
+
+def supplied(attack: EvasionAttack, surface: LabelSurface, images: Tensor, labels: Tensor) -> EvasionAttack:
+    attack.prepare(surface, Supplies(images=lambda split, limit: (images[:limit], labels[:limit])))
+    return attack
+
+
+@attacks
+def test_a_target_as_which_noise_is_never_read_is_reached_from_clean_images(
+    make: Callable[[int], EvasionAttack],
+    framed: LabelSurface,
+    digits: tuple[Tensor, Tensor],
+    seen_digits: tuple[Tensor, Tensor],
+) -> None:
+    x, y = (part[digits[1] != 3][:12] for part in digits)
+    without, attack = make(600), supplied(make(600), framed, *seen_digits)
+    without.targeted = attack.targeted = 3
+    lost = without(framed, x, y, keys=torch.arange(12))
+    assert lost.nearest.isinf().all()
+    result = attack(framed, x, y, keys=torch.arange(12))
+    right = result.clean_right
+    assert right.sum() >= 8 and result.nearest[right].isfinite().all()
+    reached = make(600).norm == "linf" or (result.nearest[right] < 3).all()  # the mean digit of another class is at 5
+    assert reached and (result.queries <= 601).all()
+    attack.eps = 100.0
+    found = attack(framed, x, y, keys=torch.arange(12))
+    assert torch.equal(found.success, found.clean_right)
+    assert (framed.logits(found.adversarial, y).argmax(1)[right] == 3).all()
+
+
+@attacks
+def test_a_decision_that_noise_cannot_change_is_changed_from_clean_images(
+    make: Callable[[int], EvasionAttack],
+    framed: LabelSurface,
+    digits: tuple[Tensor, Tensor],
+    seen_digits: tuple[Tensor, Tensor],
+) -> None:
+    """Noise, which is tried first without a target, is read as the right class."""
+    x, y = (part[digits[1] == 8][:6] for part in digits)
+    assert make(600)(framed, x, y, keys=torch.arange(6)).nearest.isinf().all()
+    result = supplied(make(600), framed, *seen_digits)(framed, x, y, keys=torch.arange(6))
+    assert result.clean_right.any() and result.nearest[result.clean_right].isfinite().all()
+    assert (result.queries[result.clean_right] > 1 + 100).all()
+
+
+@attacks
+def test_what_is_tried_as_a_start_is_the_nearest_image_of_the_target_and_counted(
+    make: Callable[[int], EvasionAttack], digits: tuple[Tensor, Tensor]
+) -> None:
+    asked: list[Tensor] = []
+
+    def never(x: Tensor) -> Tensor:
+        """Reads everything as class 0."""
+        asked.append(x)
+        return torch.eye(10)[0].expand(len(x), 10)
+
+    x, pool, labels = digits[0][:4], digits[0][50:150], digits[1][50:150]
+    surface = LabelSurface(never, (), "0123456789")
+    attack = supplied(make(30), surface, pool, labels)
+    attack.targeted = 7
+    result = attack(surface, x, torch.zeros(4, dtype=torch.int64), keys=torch.arange(4))
+    sevens = pool[labels == 7]
+    assert 3 < len(sevens) < 30
+    order = (x[:, None] - sevens).flatten(2).norm(dim=2).argsort(1)
+    tried = [batch for batch in asked if len(batch) == 4][-30:]
+    for number in range(len(sevens)):
+        assert torch.equal(tried[number], sevens[order[:, number]])
+    assert (result.queries == 1 + 30).all()  # then noise, until nothing is left
 
 
 @pytest.mark.peers
