@@ -161,6 +161,8 @@ def pgd(rounds: int) -> list[Row]:
             "torchattacks": partial(theirs, images, labels),
             "securegan, every step": ours(PGD(**settings, early_drop=False), net),
             "securegan": ours(PGD(**settings), net),
+            "securegan, every step, bfloat16": ours(PGD(**settings, early_drop=False, gradients="bfloat16"), net),
+            "securegan, bfloat16": ours(PGD(**settings, gradients="bfloat16"), net),
         }
         rows += compared("pgd", net, contenders, "torchattacks", rounds)
     return rows

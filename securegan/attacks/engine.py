@@ -160,11 +160,15 @@ def ascend(
     objective: Objective,
     steps: int,
     early_drop: bool,
+    halved: bool = False,
 ) -> None:
     """``steps`` times ``step`` up ``objective``; every point on the way is offered to ``search``.
 
     The batch is filled up to a round size with copies and with examples that are searched no longer, whose results are
     not looked at: convolution libraries compile and keep code for every size they meet.
+
+    Where it is ``halved``, gradients come from a bfloat16 pass, and offered are only points judged in float32 again:
+    those that it holds wrong, of examples not yet fooled, and the last.
 
     Args: x, reference, step: of the examples ``where``, indices into the search's N.
     """
@@ -173,16 +177,21 @@ def ascend(
     x, reference, where = x[kept], reference[kept], where[kept]
     step.keep(kept)
     for count in range(steps + 1):
-        view, gradient = look(surface, x, reference, objective, gradient=count < steps)
+        last = count == steps
+        view, gradient = look(surface, x, reference, objective, gradient=not last, halved=halved and not last)
         wrong, value = ~view.right, view.value
-        search.offer(where[live], x[live], view.margin[live], wrong[live])
-        if count == steps:
+        if halved and not last:
+            search.queries[where[live]] += 1
+            wrong = _confirmed(surface, x, reference, search, where, wrong & live & ~search.fooled[where], objective)
+        else:
+            search.offer(where[live], x[live], view.margin[live], wrong[live])
+        if last:
             return
         if early_drop and (wrong & live).any():
             live &= ~wrong
             if not live.any():
                 return
-            kept = live.int().argsort(descending=True, stable=True)[: round_size(int(live.sum()))]
+            kept = _first(live)
             if len(kept) < len(live):
                 x, value, gradient, reference = x[kept], value[kept], gradient[kept], reference[kept]
                 live, where = live[kept], where[kept]
@@ -190,10 +199,37 @@ def ascend(
         x = step.move(x, value, gradient)
 
 
+def _first(live: Tensor) -> Tensor:
+    """Indices of the rows that are ``live``, and of as many others as make their number round."""
+    return live.int().argsort(descending=True, stable=True)[: round_size(int(live.sum()))]
+
+
+def _confirmed(
+    surface: Surface, x: Tensor, reference: Tensor, search: Search, where: Tensor, held: Tensor, objective: Objective
+) -> Tensor:
+    """``(N,)`` which of the rows ``held`` to be wrong are so in float32; these rows are offered to ``search``."""
+    wrong = torch.zeros_like(held)
+    if held.any():
+        rows = _first(held)
+        view, _ = look(surface, x[rows], reference[rows], objective, gradient=False)
+        chosen = held[rows]
+        search.offer(where[rows][chosen], x[rows][chosen], view.margin[chosen], ~view.right[chosen])
+        wrong[rows] = ~view.right & chosen
+    return wrong
+
+
 def look(
-    surface: Surface, x: Tensor, reference: Tensor, objective: Objective, *, gradient: bool
+    surface: Surface,
+    x: Tensor,
+    reference: Tensor,
+    objective: Objective,
+    *,
+    gradient: bool,
+    halved: bool = False,
 ) -> tuple[Assessment, Tensor]:
     """The surface's assessment of ``x``, and its objective's gradient (empty where it is not asked for), detached.
+
+    With ``halved`` both come from a pass in bfloat16, where autocast knows it: near enough to step along, no judgement.
 
     On a CPU the batch is seen in parts whose activations fit its caches: 32 images of 3x32x32 at a time took 0.53 of
     the time of 128 on a net of 64 and 128 channels, and 1.0 to 1.1 of it on one of 16 and 32.
@@ -202,11 +238,12 @@ def look(
     views, gradients = [], []
     for part, of_part in zip(x.detach().split(size), reference.split(size), strict=True):
         part.requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
+        half = torch.autocast(x.device.type, torch.bfloat16, enabled=halved)
+        with torch.set_grad_enabled(gradient), half:
             view = surface.assess(part, of_part, objective)
         if gradient:
-            gradients += torch.autograd.grad(view.value.sum(), part)
-        views.append(Assessment(view.value.detach(), view.margin.detach(), view.right))
+            gradients += torch.autograd.grad(view.value.float().sum(), part)
+        views.append(Assessment(view.value.detach().float(), view.margin.detach().float(), view.right))
     gradients = [part.nan_to_num(0, 0, 0) for part in gradients]  # a step along nothing rather than out of the ball
     if len(views) == 1:
         return views[0], gradients[0] if gradient else x.new_empty(0)

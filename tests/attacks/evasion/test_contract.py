@@ -61,6 +61,7 @@ ATTACKS: dict[str, Make] = {
     "pgd l2": lambda factor: PGD(norm="l2", eps=factor * L2, steps=8, restarts=1),
     "pgd momentum": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, momentum=1.0),
     "pgd dlr": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=1, objectives=("dlr",)),
+    "pgd bfloat16": lambda factor: PGD(eps=factor * EPS, steps=8, restarts=2, gradients="bfloat16"),
     "apgd": lambda factor: APGD(eps=factor * EPS, steps=12),
     "apgd l2": lambda factor: APGD(norm="l2", eps=factor * L2, steps=12, objectives=("ce", "dlr", "margin")),
     "apgd targets": lambda factor: APGD(eps=factor * EPS, steps=8, objectives=("ce",), target_classes=3),
