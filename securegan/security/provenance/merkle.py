@@ -92,7 +92,7 @@ def consistency_proof(leaves: Sequence[bytes], first: int) -> list[bytes]:
 
 def proves_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Whether ``proof`` shows the leaf hash at ``index`` of the tree of ``size`` leaves with that root."""
-    if not 0 <= index < size or any(len(each) != HASH for each in proof):
+    if not 0 <= index < size or any(len(each) != HASH for each in (leaf, *proof)):
         return False
     place, last, found = index, size - 1, leaf
     for each in proof:
@@ -109,13 +109,11 @@ def proves_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 
 def proves_consistency(first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
-    """Whether ``proof`` shows that the tree of ``first`` leaves is the beginning of that of ``second``."""
-    if not 0 <= first <= second or any(len(each) != HASH for each in proof):
+    """Whether ``proof`` shows that the tree of ``first`` leaves, one at least, is the beginning of that of ``second``."""
+    if not 0 < first <= second or any(len(each) != HASH for each in proof):
         return False
     if first == second:
         return not proof and first_root == second_root
-    if first == 0:
-        return not proof and first_root == EMPTY_ROOT
     path = list(proof) if first & (first - 1) else [first_root, *proof]
     if not path:
         return False
