@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from securegan.errors import UserError
+from securegan.security.keys.ring import KeyRing
 from securegan.security.keys.secret import kid_of_public, pem_of, public_from_pem
 from securegan.security.provenance.files import read_given
 
@@ -97,3 +98,10 @@ def read_public(path: Path) -> PublicKey:
         return PublicKey(raw)
     except ValueError as error:
         raise UserError(f"{path} holds no key to be trusted: {error}.") from error
+
+
+def signer_of(ring: KeyRing, name: str, purpose: str) -> Signer:
+    """The signing key of that name or kid in a key ring. Raises UserError; PolicyError where it must not sign that."""
+    key = ring.find(name)
+    key.require("sign", purpose)
+    return Signer(ring.secret(key))
