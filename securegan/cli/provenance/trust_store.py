@@ -48,6 +48,13 @@ def add(trust: Parser) -> None:
     show.add_argument("--root", type=Path, metavar="PEM", help="the root's public key, for this once")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(do=_show)
+    certify = actions.add_parser("certify", help="make the certificate that C2PA wants of a key that signs images")
+    certify.add_argument("public", type=Path, metavar="PEM", help="as securegan keys export writes it")
+    certify.add_argument("--name", required=True, help="of who signs")
+    certify.add_argument("--valid", type=positive, default=365, metavar="DAYS", help="from now (default: %(default)s)")
+    certify.add_argument("--out", type=Path, required=True, metavar="CHAIN", help="with CHAIN.anchors.pem beside it")
+    signing(certify, "--root", "the root key")
+    certify.set_defaults(do=_certify)
     pin = actions.add_parser("pin", help="believe a root from now on")
     pin.add_argument("root", type=Path, metavar="PEM", help="its public key, from somebody you believe")
     pin.set_defaults(do=_pin)
@@ -111,6 +118,20 @@ def _show(arguments: argparse.Namespace) -> None:
         table.add_row(key.name, kid, ", ".join(key.purposes), key.since, key.until, f"[red]{revoked}[/]")
     print_table(table)
     sys.stdout.write(f"{contents.name}, version {contents.version} of {contents.time}, good until {contents.until}\n")
+
+
+def _certify(arguments: argparse.Namespace) -> None:
+    from securegan.security.durable import written
+    from securegan.security.provenance.certificates import authority, certificate
+    from securegan.security.provenance.signing import read_public
+
+    root, public = signer_for(arguments, "trust"), read_public(arguments.public)
+    anchors = arguments.out.with_name(f"{arguments.out.name}.anchors.pem")
+    made = {arguments.out: certificate(root, public, arguments.name, arguments.valid), anchors: authority(root)}
+    for path, text in made.items():
+        with written(path, mode=0o644) as file:
+            file.write(text.encode())
+    sys.stdout.write(f"{arguments.out} for securegan sign --c2pa, {anchors} for securegan verify --anchors\n")
 
 
 def _pin(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from securegan.errors import UserError
 if TYPE_CHECKING:
     from securegan.security.provenance.authenticity import Logged
     from securegan.security.provenance.inspection import Finding
+    from securegan.security.provenance.signing import Signer
+    from securegan.security.provenance.statement import ImageOrigin
     from securegan.security.provenance.trust import Trust
 
 ROWS = 40  # of a table; beyond them, only what is not acceptable
@@ -29,6 +31,9 @@ def add(commands: Commands) -> None:
     trusting(verify)
     verify.add_argument("--log", type=Path, metavar="LOG", help="what of a compromised key was logged in time, stands")
     verify.add_argument("--as", dest="purpose", choices=HOLDS, help="what a folder must have been signed for")
+    verify.add_argument(
+        "--anchors", type=Path, metavar="PEM", help="by which every image's C2PA manifest must be trusted"
+    )
     verify.add_argument("--exact", action="store_true", help="the same pixels in other bytes are not enough")
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.add_argument("--all", action="store_true", help=f"list every image, even beyond {ROWS}")
@@ -39,6 +44,7 @@ def add(commands: Commands) -> None:
     sign.add_argument("--as", dest="purpose", choices=HOLDS, help="sign each PATH as one folder of this")
     for name, what in (("model", "manifest of the model"), ("config", "configuration"), ("dataset", "data set")):
         sign.add_argument(f"--{name}", metavar="SHA256", help=f"of the {what} that it was made with")
+    sign.add_argument("--c2pa", type=Path, metavar="CHAIN", help="put a C2PA manifest into each image first")
     sign.add_argument("--run", metavar="NAME", help="of the run that made it")
     sign.add_argument("--seed", type=int, help="of what was drawn")
     sign.set_defaults(do=_sign)
@@ -51,7 +57,8 @@ def _verify(arguments: argparse.Namespace) -> None:
     logged = None if arguments.log is None else _logged(arguments.log, trust)
     rows: list[dict[str, Any]] = []
     start, counts, bad = time.perf_counter(), Counter[str](), 0
-    for finding in inspect(arguments.paths, trust, purpose=arguments.purpose, logged=logged):
+    anchors = None if arguments.anchors is None else _certificates(arguments.anchors)
+    for finding in inspect(arguments.paths, trust, purpose=arguments.purpose, logged=logged, anchors=anchors):
         counts[finding.found.verdict] += 1
         acceptable = _acceptable(finding, arguments.exact)
         bad += not acceptable
@@ -137,8 +144,27 @@ def _sign(arguments: argparse.Namespace) -> None:
     for path in arguments.paths:
         if path.is_dir() != (folder is not None):
             raise UserError(f"{path} is {'a folder: say --as what' if path.is_dir() else 'no folder'}.")
+        if folder is None and arguments.c2pa is not None:
+            _embed(path, signer, _certificates(arguments.c2pa), image)
         where = sign_file(path, signer, image) if folder is None else sign_directory(path, signer, folder)
         sys.stdout.write(f"{shown(str(where))}\n")
+
+
+def _embed(path: Path, signer: "Signer", chain: str, origin: "ImageOrigin") -> None:
+    """Put a C2PA manifest into an image file."""
+    from securegan.security.durable import written
+    from securegan.security.provenance.c2pa import MAX_BYTES, embed
+    from securegan.security.provenance.files import read_given
+
+    data = embed(read_given(path, MAX_BYTES, "the image"), path.name, signer, chain, origin)
+    with written(path, replace=True, mode=path.stat().st_mode & 0o777) as file:
+        file.write(data)
+
+
+def _certificates(path: Path) -> str:
+    from securegan.security.provenance.files import read_given
+
+    return read_given(path, 2**20, "the file of certificates").decode(errors="replace")
 
 
 def _logged(folder: Path, trust: "Trust") -> "Logged":

@@ -1,14 +1,16 @@
 """Files and folders as a user names them, each verified as what it is."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from securegan.errors import UserError
-from securegan.security.provenance import sidecar
+from securegan.security.provenance import c2pa, sidecar
 from securegan.security.provenance.authenticity import Logged
 from securegan.security.provenance.directory import MANIFEST, verify_directory
+from securegan.security.provenance.files import read_regular
 from securegan.security.provenance.sidecar import SUFFIX, Verification
 from securegan.security.provenance.trust import PURPOSES, Purpose, Trust
 from securegan.security.provenance.verdicts import Verdict
@@ -26,24 +28,33 @@ class Finding:
 
 
 def inspect(
-    paths: Iterable[Path], trust: Trust, *, purpose: Purpose | None = None, logged: Logged | None = None
+    paths: Iterable[Path],
+    trust: Trust,
+    *,
+    purpose: Purpose | None = None,
+    logged: Logged | None = None,
+    anchors: str | None = None,
 ) -> Iterator[Finding]:
     """Verify images by their sidecars, and folders by their manifests where they have one.
 
     In a folder, every image needs a sidecar, unless the folder's manifest vouches for it, and every sidecar its image;
     other files are passed over. ``purpose``: what a folder must have been signed for; by default, any.
+    ``anchors``: certificates (PEM) by which every image's C2PA manifest must be trusted too.
     Raises UserError for a path that is not there.
     """
+    check = partial(_file, trust=trust, logged=logged, anchors=anchors)
     for path in paths:
         if not os.path.lexists(path):
             raise UserError(f"there is no {path}.")
         if path.is_dir() and not path.is_symlink():
-            yield from _folder(path, trust, purpose, logged)
+            yield from _folder(path, trust, purpose, logged, check)
         else:
-            yield _file(_image_of(path), trust, logged)
+            yield check(_image_of(path))
 
 
-def _folder(folder: Path, trust: Trust, purpose: Purpose | None, logged: Logged | None) -> Iterator[Finding]:
+def _folder(
+    folder: Path, trust: Trust, purpose: Purpose | None, logged: Logged | None, check: Callable[[Path], Finding]
+) -> Iterator[Finding]:
     vouched = False
     if os.path.lexists(folder / MANIFEST):
         found = _directory(folder, trust, purpose, logged)
@@ -58,9 +69,9 @@ def _folder(folder: Path, trust: Trust, purpose: Purpose | None, logged: Logged 
                 continue
             if name.endswith(SUFFIX):
                 if name.removesuffix(SUFFIX) not in known:
-                    yield _file(_image_of(path), trust, logged)
+                    yield check(_image_of(path))
             elif name + SUFFIX in known or (not vouched and path.suffix.lower() in IMAGES):
-                yield _file(path, trust, logged)
+                yield check(path)
 
 
 def _directory(folder: Path, trust: Trust, purpose: Purpose | None, logged: Logged | None) -> Verification:
@@ -72,10 +83,17 @@ def _directory(folder: Path, trust: Trust, purpose: Purpose | None, logged: Logg
     return found
 
 
-def _file(path: Path, trust: Trust, logged: Logged | None) -> Finding:
+def _file(path: Path, trust: Trust, logged: Logged | None, anchors: str | None) -> Finding:
     if path.is_symlink():
         return Finding(path, Verification(Verdict.REFUSED, "a link: verify what it leads to"))
-    return Finding(path, sidecar.verify_file(path, trust, logged=logged))
+    found = sidecar.verify_file(path, trust, logged=logged)
+    if anchors is not None and found.verdict.acceptable:
+        credentials = c2pa.read(read_regular(path, sidecar.MAX_IMAGE), anchors)
+        if not credentials.trusted:
+            found = replace(found, verdict=Verdict.REFUSED, reason=f"its C2PA manifest: {credentials.state}")
+        elif credentials.origin != found.origin:
+            found = replace(found, verdict=Verdict.REFUSED, reason="its C2PA manifest says different things")
+    return Finding(path, found)
 
 
 def _image_of(path: Path) -> Path:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -80,6 +81,10 @@ class Signer:
     def sign(self, message: bytes) -> bytes:
         """64 bytes."""
         return self._key.sign(message)
+
+    def certify(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """A certificate under this key."""
+        return builder.sign(self._key, None)
 
     def __repr__(self) -> str:
         return f"Signer({self.kid})"

@@ -141,6 +141,19 @@ def test_mistakes_end_with_one_sentence_and_two(run: Console, store: Path, image
         assert said in run.err and run.err.startswith("securegan: ") and run.err.count("\n") == 1, run.err
 
 
+def test_c2pa_beside_the_sidecar(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("c2pa")
+    chain, anchors = tmp_path / "chain", tmp_path / "chain.anchors.pem"
+    pem = tmp_path / "release.pem"
+    assert run("trust", "certify", pem, "--name", "release", "--out", chain, "--root", "root") == 0
+    assert run("sign", *images.glob("*.png"), "--key", "release", "--c2pa", chain, "--seed", 3) == 0
+    assert run("verify", images, "--anchors", anchors) == 0 and "3 byte-exact" in run.out
+    assert run("sign", images / "0.png", "--key", "release") == 0  # another origin than the manifest's
+    assert run("verify", images, "--anchors", anchors) == 1 and "different" in run.out
+    assert run("verify", images) == 0
+    assert run("verify", images / "1.png", "--anchors", pem) == 2 and "no certificate" in run.err
+
+
 def test_folders(run: Console, store: Path, images: Path) -> None:
     assert run("sign", images, "--as", "checkpoint", "--key", "release") == 0
     assert run("verify", images) == 0 and "1 checked: 1 byte-exact" in run.out  # its manifest vouches for the images
