@@ -158,7 +158,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 GENUINE = {
     "kid": kid_of_public("x25519", bytes(32)), "name": "a", "kind": "x25519", "purposes": [*PURPOSES["x25519"]],
     "status": "active", "reason": None, "created": "2026-01-01T00:00:00Z", "begins": "2026-01-01T00:00:00Z",
-    "expires": None, "revoked_at": None, "public": "00" * 32, "sealed": 0, "opened": 0,
+    "expires": None, "revoked_at": None, "public": "00" * 32, "sealed": 0,
 }  # fmt: skip
 RINGS = st.builds(
     lambda name, value, more: json.dumps({"format": 1, "keys": [{**GENUINE, name: value}], **more}).encode(),
