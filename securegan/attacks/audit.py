@@ -20,6 +20,7 @@ from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.fgsm import FGSM
 from securegan.attacks.evasion.pgd import PGD
 from securegan.attacks.evidence import BROKEN, LOGITS, LOST, Evidence
+from securegan.attacks.guarded import SHARES, Guarded
 from securegan.attacks.probes import (
     Part,
     PathPGD,
@@ -44,6 +45,8 @@ FACTORS = (0.01, 10.0, 100.0)
 SHIFT = 100.0
 TOGETHER = 128  # inputs attacked at once
 
+WATCHED, UNAWARE = f"{BROKEN}detector's score", f"{LOST}unaware"
+
 Rows = dict[str, Tensor]
 Gather = Callable[[Tensor, Tensor], Tensor]
 
@@ -51,7 +54,8 @@ Gather = Callable[[Tensor, Tensor], Tensor]
 class AttackAudit:
     """The checks on one surface's inputs: :meth:`run`.
 
-    Latents have no unbounded radius: the prior's shell holds.
+    Latents have no unbounded radius: the prior's shell holds. Of a decision behind a detector both are looked at, and
+    the attacks are those of an adversary who knows of both, within smaller radii too, as they are for the figures.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class AttackAudit:
             then audit the same surface, be it with no input.
         """
         self.surface, self.full, self.seed = surface, full, seed
+        self.guarded = surface if isinstance(surface, Guarded) else None
         self.inputs = Part(x, reference, torch.arange(len(x)) if keys is None else keys)
         self.attack, self.source, self.black_box, self.gather = attack, source, black_box, gather
         self.eps = attack.threat(surface).eps
@@ -92,7 +97,7 @@ class AttackAudit:
 
     def run(self) -> list[Check]:
         """All checks that the surface, its space and the attack's norm allow."""
-        name = self.surface.name
+        name = self.surface.name if self.guarded is None else f"{self.surface.name} behind the detector"
         if self.eps == 0:
             return [Check("gradient masking", name, None, "the radius is 0: nothing was attacked")]
         found = Evidence(self._measured(), name, self.objectives, self.eps, STEPS, ALL_DRAWS if self.full else DRAWS)
@@ -106,30 +111,32 @@ class AttackAudit:
         """What is measured of every input; ``lost NAME`` is whether an attack overturned it."""
         found = ["right", "reference", "unrepeatable", "swayed", "dynamic"]
         found += [f"{BROKEN}{objective}" for objective in self.surface.objectives]
+        found += [WATCHED] if self.guarded is not None else []
         if from_logits(self.surface):
             found.append("probabilities")
         if not self.counted:
             found += [f"{LOST}double", "unheld", "silent", "late", "total", *self._attacks]
+            found += [UNAWARE] if self.guarded is not None else []
         return tuple(found)
 
     @cached_property
     def _attacks(self) -> dict[str, Callable[[Part], Tensor]]:
         """``(n,)`` which of a part's inputs each attack overturns, under ``lost NAME``."""
 
-        def by(attack: Attack, surface: Surface | None = None) -> Callable[[Part], Tensor]:
-            return lambda part: self._outcome(attack, part, surface or self.surface).success
+        def by(attack: EvasionAttack, surface: Surface | None = None) -> Callable[[Part], Tensor]:
+            return lambda part: self._lost(attack, part, surface or self.surface)
 
         found: dict[str, Callable[[Part], Tensor]] = {o: by(self._pgd(objectives=(o,))) for o in self._alone}
         found |= {
             "still": by(self._pgd(eps=0.0, steps=2)),
             "fgsm": by(FGSM(eps=self.eps, latent_eps=self.eps, norm=self.norm)),
-            "half": by(self._pgd(eps=self.eps / 2)),
-            "wide": by(self._pgd(eps=self.eps * 2)),
             "noise": self._noise,
         }
+        if self.guarded is None:
+            found |= {"half": by(self._pgd(eps=self.eps / 2)), "wide": by(self._pgd(eps=self.eps * 2))}
         if self._grey:
             found["grey"] = by(self._pgd(eps=GREY))
-        if self.surface.space.name == "pixels":
+        if self.surface.space.name == "pixels" and self.guarded is None:
             found["unbounded"] = by(self._pgd(eps=self._unbounded(), steps=3 * STEPS))
         if self.source is not None:
             found["transfer"] = self._transfer
@@ -170,12 +177,14 @@ class AttackAudit:
     def _row(self, part: Part) -> Tensor:
         """``(n, K)`` of one part, on the CPU."""
         surface, purpose = self.surface, self._purpose
+        seen: tuple[Surface, ...] = (surface,) if self.guarded is None else (self.guarded.inner, self.guarded.watch)
+        forwards = 10 if self.full else 2
         found: Rows = {
             "right": margins(surface, part).right,
             "reference": part.reference,
-            "unrepeatable": unrepeatable(surface, part, 10 if self.full else 2),
-            "swayed": swayed(surface, part),
-            "dynamic": asks_for_gradients(surface, part),
+            "unrepeatable": torch.stack([unrepeatable(each, part, forwards) for each in seen]).any(0),
+            "swayed": torch.stack([swayed(each, part) for each in seen]).any(0),
+            "dynamic": torch.stack([asks_for_gradients(each, part) for each in seen]).any(0),
         }
         for objective in surface.objectives:
             found[f"{BROKEN}{objective}"] = broken_gradient(surface, part, objective, self.eps, self.norm, purpose)
@@ -184,6 +193,8 @@ class AttackAudit:
         if not self.counted:
             found |= self._path(part)
             found |= {name: attack(part) for name, attack in self._attacks.items()}
+        if self.guarded is not None:
+            found |= self._watched(self.guarded, part)
         return torch.stack([found[name].detach().double().cpu() for name in self.columns], 1)
 
     def _path(self, part: Part) -> Rows:
@@ -193,8 +204,21 @@ class AttackAudit:
         again = margins(self.surface, Part(result.adversarial, part.reference, part.keys)).right
         late, total = attack.gains()
         silent = result.success & ~attack.path.last_wrong
-        columns = (result.success, result.success & again, silent, late, total)
+        lost = self._within_less(self._pgd(steps=2 * STEPS), part, self.surface, result.success)
+        columns = (lost, result.success & again, silent, late, total)
         return dict(zip((f"{LOST}double", "unheld", "silent", "late", "total"), columns, strict=True))
+
+    def _watched(self, guarded: Guarded, part: Part) -> Rows:
+        """The detector's gradient where it is needed, and what gets past it by chance: at the end of an attack that is
+        unaware of it (where none is run, at the inputs).
+        """
+        moved, found = part, {}
+        if not self.counted:
+            result = self._outcome(self._pgd(), part, guarded.inner)
+            moved = Part(result.adversarial, part.reference, part.keys)
+            found[UNAWARE] = result.success & ~margins(guarded, moved).right
+        found[WATCHED] = broken_gradient(guarded.watch, moved, "margin", self.eps, self.norm, self._purpose)
+        return found
 
     @property
     def _purpose(self) -> tuple[int | str, ...]:
@@ -214,6 +238,17 @@ class AttackAudit:
 
     def _outcome(self, attack: Attack, part: Part, surface: Surface) -> AttackResult:
         return attack(surface, part.x, part.reference, purpose=self._purpose, keys=part.keys)
+
+    def _lost(self, attack: EvasionAttack, part: Part, surface: Surface) -> Tensor:
+        """``(n,)`` which of a part's inputs the attack overturns."""
+        return self._within_less(attack, part, surface, self._outcome(attack, part, surface).success)
+
+    def _within_less(self, attack: EvasionAttack, part: Part, surface: Surface, lost: Tensor) -> Tensor:
+        """``(n,)`` those ``lost`` within the radius; behind the detector also those lost within shares of it."""
+        for share in SHARES[1:] if surface is self.guarded else ():
+            if len(left := (~lost).nonzero().squeeze(1)):
+                lost = lost.index_put((left,), self._outcome(attack.at(share), part[left], surface).success)
+        return lost
 
     def _noise(self, part: Part) -> Tensor:
         draws = ALL_DRAWS if self.full else DRAWS

@@ -30,6 +30,14 @@ CAUTIONS = {
 }
 
 
+BEHIND_A_DETECTOR = {  # what is not judged there, and why
+    "larger eps is never weaker": "not judged behind a detector: the attack on both tries smaller radii by itself",
+    "unbounded eps reaches 100 %": "not judged behind a detector, which may rightly flag all that lies far away",
+    "grey images leave chance": "not judged behind a detector, which may rightly flag grey images",
+    "logits do not look like probabilities": "not judged behind a detector, nor is their scale: see the decision alone",
+}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Rows of all inputs, float64 ``(N,)`` a column."""
@@ -99,11 +107,15 @@ class Evidence:
             at_most(lost["still"], "inputs were lost", name="eps 0 changes nothing", surface=surface, most=FEW),
             not_weaker(base, lost["fgsm"], name="FGSM <= PGD", surface=surface),
             never_weaker([base, lost["double"]], numbers, name="more steps are never weaker", surface=surface),
-            never_weaker([lost["half"], base, lost["wide"]], radii, name="larger eps is never weaker", surface=surface),
             gains_little(base, lost["double"], name="twice the steps gain at most a point", surface=surface),
             settled(self.rows["late"], self.rows["total"], name="the last 10 steps hardly move it", surface=surface),
             self._held(),
         ]
+        if "half" in lost:
+            wider = [lost["half"], base, lost["wide"]]
+            checks.insert(3, never_weaker(wider, radii, name="larger eps is never weaker", surface=surface))
+        if "unaware" in lost:
+            checks += [Check(name, surface, None, why) for name, why in BEHIND_A_DETECTOR.items()]
         if "restarts" in lost:
             name = "twice the restarts gain at most a point"
             checks.append(gains_little(base, lost["restarts"], name=name, surface=surface))
@@ -126,6 +138,7 @@ class Evidence:
         lost, base = self.lost, self.base
         white = base | lost["double"] | lost.get("restarts", base)
         weaker = {
+            "unaware": "attack unaware of the detector <= attack on both",
             "noise": f"best of {self.draws:,} random draws <= gradient attack",
             "transfer": "transfer from the judge <= white box",
             "black box": "black box <= white box",

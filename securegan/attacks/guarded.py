@@ -11,10 +11,39 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from securegan.attacks.surfaces import Assessment, Objective, Surface
+from securegan.attacks.spaces import LatentSpace, PixelSpace
+from securegan.attacks.surfaces import Assessment, Objective, Surface, SurfaceName
 
 WON = 1e3  # above every objective of a decision that is right, so that going back to it is never a gain
 START_SHARE = 0.1  # noise of the full radius is what a detector flags first
+SHARES = (1.0, 0.5, 0.25, 0.125)  # of the radius, each searched: the nearer to the input, the less is flagged
+
+
+class Watch(Surface):
+    """The detector alone, right where it flags."""
+
+    objectives: tuple[Objective, ...] = ("margin",)
+    criterion = "the detector flags the image"
+
+    def __init__(
+        self,
+        name: SurfaceName,
+        space: PixelSpace | LatentSpace,
+        score: Callable[[Tensor], Tensor],
+        threshold: float,
+        victims: Sequence[nn.Module],
+    ) -> None:
+        super().__init__(victims)
+        self.name, self.space, self.score, self.threshold = name, space, score, threshold
+        self.scale = max(abs(threshold), 1e-12)  # brings scores to about 1, as margins of decisions are
+
+    def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
+        room = self.threshold - self.score(x)
+        unseen = (room / self.scale).float()
+        return Assessment(unseen, unseen.detach(), room.detach() < 0)
+
+    def words(self, x: Tensor, reference: Tensor) -> list[str]:
+        return ["flagged" if f else "passed" for f in (self.score(x) > self.threshold).tolist()]
 
 
 class Guarded(Surface):
@@ -33,14 +62,13 @@ class Guarded(Surface):
         self.name, self.space, self.objectives = inner.name, inner.space, inner.objectives
         self.start_share, self.flat_at_input = min(inner.start_share, START_SHARE), inner.flat_at_input
         self.criterion = f"{inner.criterion}, or the detector flags the image"
-        self.scale = max(abs(threshold), 1e-12)  # brings scores to about 1, as margins of decisions are
+        self.watch = Watch(self.name, self.space, score, threshold, self.victims)
 
     def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
-        view, room = self.inner.assess(x, reference, objective), self.threshold - self.score(x)
-        unseen = (room / self.scale).float()
-        value = torch.where(view.right, view.value, unseen + WON)
-        margin = torch.minimum(view.margin, unseen.detach())
-        return Assessment(value, margin, view.right | (room.detach() < 0))
+        view, watched = self.inner.assess(x, reference, objective), self.watch.assess(x, reference, "margin")
+        value = torch.where(view.right, view.value, watched.value + WON)
+        margin = torch.minimum(view.margin, watched.margin)
+        return Assessment(value, margin, view.right | watched.right)
 
     def words(self, x: Tensor, reference: Tensor) -> list[str]:
         flagged = (self.score(x) > self.threshold).tolist()

@@ -30,6 +30,7 @@ from securegan.evaluation.robustness import (
     Attacked,
     adaptive_figures,
     attack_surface,
+    behind,
     robustness_figures,
 )
 from securegan.evaluation.sampling import generated, great_circle, latent_chunks
@@ -141,7 +142,8 @@ class Evaluator:
                 )
             if final and self.protocol.check_images:
                 full = self.protocol.audit == "full"
-                outcome.checks += self.audit(module, surface, split, self.protocol.check_images, full=full)
+                images = self.protocol.check_images
+                outcome.checks += self.audit(module, surface, split, images, full=full, detectors=detectors)
             towards = isinstance(attack, AutoencoderAttack) and attack.towards_image
             if final and towards and isinstance(surface, ReconstructionSurface):
                 some = list(inputs_of(surface, module, self.data, split, min(n, distortion.IMAGES)))
@@ -164,12 +166,28 @@ class Evaluator:
 
         return Supplies(memory, surrogate, images if surface.space.name == "pixels" else None, self.seed)
 
-    def audit(self, module: GenerativeModule, surface: Surface, split: str, images: int, *, full: bool) -> list[Check]:
-        """The audit of a surface on the first ``images`` of ``split`` (a quarter as many codes)."""
+    def audit(
+        self,
+        module: GenerativeModule,
+        surface: Surface,
+        split: str,
+        images: int,
+        *,
+        full: bool,
+        detectors: Sequence[Detector] = (),
+    ) -> list[Check]:
+        """The audit of a surface on the first ``images`` of ``split`` (a quarter as many codes).
+
+        Where the attack is adaptive, the surface behind the first of the ``detectors`` is audited too.
+        """
         assert self.attack is not None
         n = images if surface.space.name == "pixels" else max(1, images // 4)
         chunks = list(inputs_of(surface, module, self.data, split, n))
-        return audit_surface(surface, chunks, self.attack, self.judge, seed=self.seed, full=full)
+        audited = [surface]
+        if self.attack.adaptive and detectors and surface.space.name == "pixels":
+            audited.append(behind(surface, module, detectors[0]))
+        checks = [audit_surface(s, chunks, self.attack, self.judge, seed=self.seed, full=full) for s in audited]
+        return [check for of_one in checks for check in of_one]
 
     def surfaces(self, module: GenerativeModule, detectors: Sequence[Detector]) -> dict[SurfaceName, Surface]:
         """The surfaces that the attack is asked for, of ``module`` as it is now; all ranks take part."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from securegan.attacks.engine import Memory, random_perturbation, start_noise
 from securegan.attacks.evasion.base import EvasionAttack
-from securegan.attacks.guarded import Guarded
+from securegan.attacks.guarded import SHARES, Guarded
 from securegan.attacks.shield import shielded
 from securegan.attacks.surfaces import Surface
 from securegan.detectors.base import Detector
@@ -21,7 +21,6 @@ from securegan.models.base import GenerativeModule
 
 EXAMPLES = 8
 FORGETFUL = Memory()
-SMALLER_RADII = (1.0, 0.5, 0.25, 0.125)  # of the attack's own
 DRAWS = 20  # of the best-of-many random baseline of codes
 
 
@@ -104,6 +103,11 @@ def attack_surface(
     return Attacked(**plain, scores=_named(gathered, "score"), beside=_named(gathered, "beside"), examples=examples)
 
 
+def behind(surface: Surface, module: GenerativeModule, detector: Detector) -> Guarded:
+    """A decision of ``module`` on images and its detector, as one system."""
+    return Guarded(surface, score_of(detector, module), detector.threshold, module.victims())
+
+
 def adaptive_figures(
     surface: Surface,
     attack: EvasionAttack,
@@ -121,10 +125,10 @@ def adaptive_figures(
     knows of the detector may also ignore it. Smaller radii are searched too, with steps in proportion: what is needed
     to be wrong and unseen is often less than the decision alone would allow.
     """
-    guarded = Guarded(surface, score_of(detector, module), detector.threshold, module.victims())
+    guarded = behind(surface, module, detector)
     lost = unaware.success & (unaware.scores["adversarial"] <= detector.threshold)
-    for factor in (1.0,) if attack.minimal else SMALLER_RADII:
-        searched = attack_surface(guarded, attack.at(factor), chunks, module, seed=seed, memory=memory)
+    for share in (1.0,) if attack.minimal else SHARES:
+        searched = attack_surface(guarded, attack.at(share), chunks, module, seed=seed, memory=memory)
         lost = lost | searched.success
     tally = AttackTally().update(unaware.clean_right, lost, torch.ones_like(lost), torch.zeros_like(lost))
     found, key = tally.figures(surface.name, adaptive=True), f"robustness/system_attack_success_{surface.name}"

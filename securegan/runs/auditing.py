@@ -76,7 +76,7 @@ def audit_run(
     checks: list[Check] = []
     start = time.monotonic()
     for surface in track(evaluator.surfaces(module, detectors).values(), "auditing", transient=True):
-        checks += evaluator.audit(module, surface, "test", images, full=full)
+        checks += evaluator.audit(module, surface, "test", images, full=full, detectors=detectors)
     entry = read_index(trained / "checkpoints")[which]
     write_json(
         path / AUDIT,

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from securegan.attacks.audit import AttackAudit
 from securegan.attacks.engine import start_noise
 from securegan.attacks.evasion.base import EvasionAttack, Task
+from securegan.attacks.evasion.few_pixel import FewPixel
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.guarded import Guarded
 from securegan.attacks.probes import Part, PathPGD, RescaledSurface, found_by_noise, gradient_calls
 from securegan.attacks.surfaces import Assessment, LabelSurface, Objective
 from securegan.attacks.threat import Knowledge
@@ -147,6 +149,84 @@ def test_a_defence_that_hides_gradients_is_exposed(
     made, objectives, exposing = DEFENCES[name]
     checks = AttackAudit(surface_of(made(net), net), *inputs, PGD(eps=EPS, objectives=objectives)).run()
     assert exposing <= failed(checks).keys(), failed(checks)
+
+
+def _clumps(net: nn.Sequential, digits: tuple[Tensor, Tensor]) -> tuple[Decide, float]:
+    """How far an image's features lie from those of the nearest class, and what one clean image in twenty exceeds."""
+    features, (images, labels) = net[:5], (part[:1200] for part in digits)
+
+    def pooled(x: Tensor) -> Tensor:
+        return F.avg_pool2d(features(x), 2).flatten(1)
+
+    with torch.no_grad():
+        known = pooled(images)
+        centres = torch.stack([known[labels == k].mean(0) for k in range(10)])
+        spread = (known - centres[labels]).std(0).clamp_min(0.05)
+
+    def score(x: Tensor) -> Tensor:
+        return torch.cdist(pooled(x) / spread, centres / spread).amin(1).double()
+
+    with torch.no_grad():
+        return score, float(score(digits[0][1300:1700]).quantile(0.95))
+
+
+def _randomised(score: Decide) -> Decide:
+    source = torch.Generator().manual_seed(0)
+    return lambda x: score(x) * (1 + 0.01 * torch.randn(len(x), generator=source))
+
+
+WATCHED: dict[str, tuple[Callable[[Decide, float], Decide], str]] = {
+    "zero backward": (lambda score, threshold: lambda x: score(Blind.apply(x)), GRADIENTS),
+    "rounded": (lambda score, threshold: lambda x: (score(x) / threshold * 8).round() * threshold / 8, GRADIENTS),
+    "saturated": (
+        lambda score, threshold: lambda x: threshold * 2 * torch.sigmoid(1e3 * (score(x) / threshold - 1)),
+        GRADIENTS,
+    ),
+    "random": (lambda score, threshold: _randomised(score), "repeated forwards agree"),
+    "of the batch": (
+        lambda score, threshold: lambda x: score(x) * (1 + (x.mean() - 0.3)),
+        "neighbours in the batch do not matter",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_a_detector_that_hides_its_gradients_is_exposed(
+    name: str, digits: tuple[Tensor, Tensor], net: nn.Sequential, inputs: tuple[Tensor, Tensor]
+) -> None:
+    """The decision is honest: what is missing is the detector's gradient alone."""
+    (score, threshold), (made, exposing) = _clumps(net, digits), WATCHED[name]
+    system = Guarded(surface_of(net), made(score, threshold), threshold, (net,))
+    found = failed(AttackAudit(system, inputs[0][:32], inputs[1][:32], PGD(eps=EPS)).run())
+    assert exposing in found, found
+    if exposing == GRADIENTS:
+        missing = dict(part.split(" of 32 ")[::-1] for part in found[GRADIENTS].partition(": ")[2].split(", "))
+        assert int(missing["detector's score"]) > 24 and int(missing["margin"]) < 3
+
+
+def test_an_honest_detector_is_not_accused_and_what_is_not_judged_is_said(
+    digits: tuple[Tensor, Tensor], net: nn.Sequential, inputs: tuple[Tensor, Tensor]
+) -> None:
+    score, threshold = _clumps(net, digits)
+    system = Guarded(surface_of(net), score, threshold, (net,))
+    checks = AttackAudit(system, *inputs, PGD(eps=EPS)).run()
+    assert not failed(checks)
+    assert {check.surface for check in checks} == {"label behind the detector"}
+    plain = {check.name for check in AttackAudit(surface_of(net), *inputs, PGD(eps=EPS)).run()}
+    assert plain <= {check.name for check in checks}  # nothing is left out in silence
+    said = [check for check in checks if check.passed is None]
+    assert len(said) == 4 and all("not judged behind a detector" in check.detail for check in said)
+    (unaware,) = (check for check in checks if check.name == "attack unaware of the detector <= attack on both")
+    assert unaware.passed
+
+
+def test_an_attack_on_pixels_counted_looks_at_the_detector_too(
+    digits: tuple[Tensor, Tensor], net: nn.Sequential, inputs: tuple[Tensor, Tensor]
+) -> None:
+    score, threshold = _clumps(net, digits)
+    blind = Guarded(surface_of(net), lambda x: score(Blind.apply(x)), threshold, (net,))
+    found = failed(AttackAudit(blind, inputs[0][:8], inputs[1][:8], FewPixel(eps=5)).run())
+    assert found.keys() == {GRADIENTS}
 
 
 class RandomSearch(EvasionAttack):

@@ -51,7 +51,7 @@ def test_the_decisions_gradient_is_followed_until_it_is_lost_and_then_the_detect
         x = images.clone().requires_grad_(True)
         found = gradient(guarded.assess(x, reference, "ce").value, x)
         inner = gradient(surface.assess(x, reference, "ce").value, x)
-        detector = gradient(-score(x), x) / guarded.scale
+        detector = gradient(-score(x), x) / guarded.watch.scale
     assert torch.allclose(found[::2], inner[::2], atol=1e-6)
     assert torch.allclose(found[1::2], detector[1::2], atol=1e-6) and (found[1::2] != 0).any()
 

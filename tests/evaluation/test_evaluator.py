@@ -202,6 +202,18 @@ def test_an_adversary_who_knows_of_the_detector_counts_among_the_same_inputs(
     )
 
 
+def test_an_adaptive_attack_is_audited_behind_the_detector_too(gan: GAN, data: Digits, judge: Judge) -> None:
+    detector = fitted(gan, data)
+    for adaptive, behind in ((True, ["label behind the detector"]), (False, [])):
+        attack = PGD(eps=0.1, adaptive=adaptive, surfaces=["label", "latent"])
+        evaluator = Evaluator(data, judge, [], attack, Protocol(), seed=0)
+        audited = [
+            {check.surface for check in evaluator.audit(gan, surface, "test", 8, full=False, detectors=[detector])}
+            for surface in evaluator.surfaces(gan, [detector]).values()
+        ]
+        assert audited == [{"label", *behind}, {"latent"}]
+
+
 def test_the_detector_of_a_model_can_be_climbed_down(gan: GAN, data: Digits) -> None:
     detector = fitted(gan, data)
     images = data.chunk("validate", 0, 8).images

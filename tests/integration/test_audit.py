@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,8 +62,8 @@ def test_a_violation_ends_with_code_1(
     check = Check("black box <= white box", "label", passed, "9 found, 9 of them by it alone")
     asked = []
 
-    def found(self: Evaluator, module: object, surface: object, split: str, images: int, *, full: bool) -> list[Check]:
-        asked.append((split, images, full))
+    def found(self: Evaluator, module: object, surface: object, split: str, images: int, **other: Any) -> list[Check]:
+        asked.append((split, images, other["full"]))
         return [check]
 
     monkeypatch.setattr(Evaluator, "audit", found)
