@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from securegan.experiment import Experiment
@@ -39,7 +40,17 @@ def assert_figures_are_those_of_one_process(folder: Path) -> Experiment:
     config.trainer.strategy, config.trainer.devices = "auto", 1
     with Experiment(RunFolder.open(folder), config, resumed=True) as alone:
         load_weights(alone.module, folder / "checkpoints")
-        metrics = alone.evaluation.measure(alone.module, alone.data, "test", final=True).metrics
+        outcome = alone.evaluation.measure(alone.module, alone.data, "test", final=True)
+    checks = json.loads((folder / "metrics.json").read_text())["checks"]
+    assert [(check.name, check.surface, check.passed) for check in outcome.checks] == [
+        (check["name"], check["surface"], check["passed"]) for check in checks
+    ]
+    with np.load(folder / "arrays.npz") as arrays:
+        curves = [name for name in outcome.arrays if name.startswith("radius_")]
+        assert curves == [name for name in arrays if name.startswith("radius_")]
+        for name in curves:
+            np.testing.assert_allclose(arrays[name], outcome.arrays[name], rtol=1e-6, err_msg=name)
+    metrics = outcome.metrics
     assert metrics.keys() == reported.keys()
     for key, value in metrics.items():
         assert reported[key] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), key
@@ -59,6 +70,25 @@ def test_the_reduced_figures_equal_those_of_one_process(two_ranks: Path) -> None
     threshold = detector.threshold
     detector.fit(alone.module, alone.data)  # as one process fits it on the same images
     assert detector.threshold == pytest.approx(threshold, rel=1e-5)
+
+
+def test_a_suite_its_sweep_and_its_adaptive_attack_report_what_one_process_finds(
+    tmp_path: Path, small_settings: list[str]
+) -> None:
+    kept = [setting for setting in small_settings if not setting.startswith("metrics.test_attack_images")]
+    suite = ["attack=suite", "attack.attacks=[apgd_ce,apgd_targeted,square]", "attack.target_classes=2"]
+    suite += ["attack.queries=20", "attack.adaptive=true", "metrics.eps_factors=[0.25,0.5]"]
+    suite += ["metrics.test_attack_images=12", "metrics.check_images=6"]
+    folder = trained(tmp_path / "run", *kept, *suite, *TWO_RANKS, "trainer.max_epochs=1")
+    alone = assert_figures_are_those_of_one_process(folder)
+    assert alone.attack is not None and alone.attack.name == "suite" and alone.attack.adaptive
+    reported = json.loads((folder / "metrics.json").read_text())
+    assert "robustness/system_attack_success_label" in reported["test"]["metrics"]
+    assert reported["test"]["n"]["robustness/clean_accuracy_label"] == 12
+    assert any(check["surface"] == "label behind the detector" for check in reported["checks"])
+    with np.load(folder / "arrays.npz") as arrays:
+        assert {"radius_label", "radius_authenticity", "radius_latent"} <= set(arrays)
+    assert not (folder / "attacks").exists()
 
 
 @pytest.mark.slow
