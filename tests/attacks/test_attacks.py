@@ -126,14 +126,6 @@ def test_the_victim_is_left_untouched_by_a_failing_attack(victim: nn.Module, ima
     assert all(parameter.requires_grad for parameter in victim.parameters())
 
 
-def test_attacks_compute_in_float32_under_autocast(victim: nn.Module, images: Tensor) -> None:
-    y, keys = decisions(victim, images), torch.arange(len(images))
-    plain = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
-    with torch.autocast("cpu", torch.bfloat16):
-        low = PGD(eps=EPS / 2, restarts=1)(surface_of(victim), images, y, keys=keys)
-    assert torch.equal(plain.adversarial, low.adversarial)
-
-
 def test_a_step_size_is_the_one_given_or_reaches_the_border_from_anywhere() -> None:
     assert step_size(0.1, 20, 0.003) == 0.003 and step_size(0.1, 20, 0.0) == 0
     for steps in (1, 7, 100):

@@ -203,3 +203,27 @@ def test_pgd_takes_the_objectives_too_and_says_whether_it_needs_targets(network:
     alone = ReconstructionSurface(network, torch.zeros(1, SIDE, SIDE), (network,))
     assert alone.objectives == ("margin", "damage")
     assert alone.beside_names == ("ssim_input", "ssim_output")
+
+
+class Linear(Network):
+    """As its parent, through a layer that autocast would compute in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(16, 16, bias=False)
+        with torch.no_grad():
+            self.last.weight.copy_(torch.eye(16) + 0.01)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, spread = super().encode(x)
+        return self.last(mean), spread
+
+
+@attacks
+def test_under_bfloat16_everything_is_computed_and_judged_in_float32(make: Make) -> None:
+    surface, reference = held(Linear())
+    plain = make(0.1)(surface, IMAGES, reference, keys=torch.arange(N))
+    with torch.autocast("cpu", torch.bfloat16):
+        low = make(0.1)(surface, IMAGES, reference, keys=torch.arange(N))
+    assert (plain.distance > 0.05).any() and torch.equal(plain.success, low.success)
+    assert torch.equal(plain.adversarial, low.adversarial)

@@ -162,6 +162,26 @@ def test_it_works_where_lightning_validates_and_leaves_no_trace(
 
 
 @attacks
+def test_under_bfloat16_everything_is_computed_and_judged_in_float32(
+    make: Make, victim: nn.Module, images: Tensor, truth: Tensor
+) -> None:
+    seen: set[torch.dtype] = set()
+
+    def classify(x: Tensor) -> Tensor:
+        logits = victim(x)
+        seen.update((x.dtype, logits.dtype))
+        return logits
+
+    surface, keys = LabelSurface(classify, (victim,), "abcd"), torch.arange(24)
+    plain = make(0.5)(surface, images, truth, keys=keys)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = make(0.5)(surface, images, truth, keys=keys)
+    assert seen == {torch.float32}
+    assert plain.success.any() and torch.equal(plain.success, low.success)
+    assert torch.equal(plain.adversarial, low.adversarial)
+
+
+@attacks
 def test_logits_moved_by_a_constant_change_nothing(
     make: Make, victim: nn.Module, surface: LabelSurface, images: Tensor, truth: Tensor
 ) -> None:
