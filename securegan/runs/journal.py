@@ -1,7 +1,8 @@
 """Results of attacks on disk: a long evaluation that was killed goes on where it stopped.
 
 A result is found again by everything it came from: the attack and its settings, the weights behind the surface, the
-inputs, and what the randomness is drawn for. A file that cannot be read counts as none.
+inputs, and what the randomness is drawn for. A file that cannot be read counts as none. The results of attacks that
+another one runs, such as a suite's members, are kept until its own is, which holds all that they found.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ class Journal(Memory):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._within: list[list[Path]] = []  # of each attack that is running, the outermost first: what it has kept
 
     def run(
         self,
@@ -45,12 +47,20 @@ class Journal(Memory):
     ) -> AttackResult:
         """The result of the attack, from disk where it was kept."""
         path = self.folder / f"{_digest(attack, surface, [inputs, reference, keys, start], purpose)}.safetensors"
+        if self._within:
+            self._within[-1].append(path)
         if (kept := _read(path, inputs.device)) is not None:
             return kept
-        result = super().run(attack, surface, inputs, reference, purpose=purpose, keys=keys, start=start)
+        self._within.append([])
+        try:
+            result = super().run(attack, surface, inputs, reference, purpose=purpose, keys=keys, start=start)
+        finally:
+            parts = self._within.pop()
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: getattr(result, name).detach().cpu().contiguous() for name in NAMES}
         write_atomically(path, lambda temporary: save_file(tensors, temporary))
+        for part in parts:
+            part.unlink(missing_ok=True)
         return result
 
     def forget(self) -> None:

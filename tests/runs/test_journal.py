@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from securegan.attacks.engine import Attack
+from securegan.attacks.evasion.apgd import APGD
+from securegan.attacks.evasion.base import Task
 from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.suite import Suite
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface
 from securegan.attacks.threat import AttackResult
 from securegan.runs.journal import NAMES, Journal
@@ -95,3 +99,48 @@ def test_surfaces_that_differ_in_a_threshold_or_a_tensor_are_told_apart(tmp_path
         surface = AuthenticitySurface(score, threshold, (counted.net,))
         journal.run(PGD(eps=0.1, steps=2), surface, IMAGES, real, purpose=("t",), keys=None)
     assert len(list((tmp_path / "attacks").iterdir())) == 2
+
+
+class Killed(Exception):
+    pass
+
+
+def suite_of(journal: Journal, counted: Counted) -> Suite:
+    suite = Suite(eps=0.02, attacks=["fgsm", "pgd", "apgd_ce"], steps=3, restarts=1)
+    suite.prepare(counted.surface, Supplies(journal))
+    return suite
+
+
+def test_a_suites_members_are_kept_until_the_suite_is(tmp_path: Path, counted: Counted) -> None:
+    folder = tmp_path / "attacks"
+    journal = Journal(folder)
+    first = attacked(journal, counted, suite_of(journal, counted))
+    assert len(list(folder.iterdir())) == 1
+    seen = counted.seen
+    journal = Journal(folder)
+    assert torch.equal(attacked(journal, counted, suite_of(journal, counted)).adversarial, first.adversarial)
+    assert counted.seen == seen
+
+
+def test_a_suite_killed_half_way_goes_on_where_it_stopped_and_leaves_one_result(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = suite_of(Journal(tmp_path / "whole"), counted)
+    before = counted.seen
+    expected = attacked(Journal(tmp_path / "whole"), counted, whole)
+    needed = counted.seen - before
+
+    def killed(self: APGD, task: Task) -> None:
+        raise Killed
+
+    journal, folder = Journal(tmp_path / "attacks"), tmp_path / "attacks"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(APGD, "search", killed)
+        attacked(journal, counted, suite_of(journal, counted))
+    assert len(list(folder.iterdir())) == 2  # of the members that ended
+    attacked(journal, counted, PGD(eps=0.1, steps=3))  # the journal is fit for use, and keeps what is not the suite's
+    before, journal = counted.seen, Journal(folder)
+    result = attacked(journal, counted, suite_of(journal, counted))
+    assert 0 < counted.seen - before < needed
+    assert all(torch.equal(getattr(result, name), getattr(expected, name)) for name in NAMES)
+    assert len(list(folder.iterdir())) == 2
