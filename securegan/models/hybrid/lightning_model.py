@@ -17,8 +17,9 @@ from securegan.configuration.types import NonNegativeFloat, NonNegativeInt, Posi
 from securegan.data.batch import Batch, DataSpec
 from securegan.errors import ConfigError
 from securegan.models.ema import GeneratorEMA
-from securegan.models.gan.lightning_model import GAN, Term
+from securegan.models.gan.lightning_model import GAN
 from securegan.models.gan.penalties import held
+from securegan.models.gan.updates import Term
 from securegan.models.networks.autoencoder import Autoencoder, Encoder, Posterior
 from securegan.models.ports import Inputs, StepContext
 from securegan.randomness import normal, seed_of
