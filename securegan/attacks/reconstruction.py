@@ -23,6 +23,7 @@ from securegan.randomness import generator
 
 SLACK = 0.05  # SSIM that an output may lose beyond what its input lost
 SOUND = 0.1  # SSIM by which a reconstruction must beat the mean image
+BESIDE = "\u00a0:\u00a0"  # between two numbers that belong on one line
 
 Reconstruct = Callable[[Tensor, Tensor | None], Tensor]  # images, classes -> images
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # images -> mean and log variance (N, latent_dim) of q(z|x)
@@ -136,8 +137,12 @@ class ReconstructionSurface(Surface):
         raise ValueError(f"the objective {objective} is not one of {self.objectives}")
 
     def words(self, x: Tensor, reference: Tensor) -> list[str]:
-        like = ssim(self.outputs(x, reference), self.originals[reference]).tolist()
-        return [f"SSIM {value:.2f}" for value in like]
+        """``kept`` or ``lost`` and the two SSIM behind it: of the output to the clean one, of ``x`` to the input."""
+        output = ssim(self.outputs(x, reference), self.outputs_clean[reference]).tolist()
+        itself = ssim(x, self.originals[reference]).tolist()
+        right = self.assess(x, reference, "margin").right.tolist()
+        said = zip(right, output, itself, strict=True)
+        return [f"{'kept' if kept else 'lost'} {near:.2f}{BESIDE}{own:.2f}" for kept, near, own in said]
 
     def outputs(self, x: Tensor, reference: Tensor) -> Tensor:
         return self.reconstruct(x, self._asked(self.labels[reference]))

@@ -22,6 +22,7 @@ from securegan.models.base import GenerativeModule
 EXAMPLES = 8
 FORGETFUL = Memory()
 DRAWS = 20  # of the best-of-many random baseline of codes
+AWARE = "adaptive_"  # begins the names of examples of an adversary who knows of the detector
 
 
 @dataclass
@@ -98,6 +99,8 @@ def attack_surface(
         shown = result.clean_right if surface.aims(chunk.reference) else result.success
         if not examples and shown.any():
             examples = _examples(surface, chunk, result.adversarial, shown)
+            lost = result.success[shown.nonzero().squeeze(1)[:EXAMPLES]]
+            examples[f"{surface.name}_lost"] = lost.cpu().numpy()
     gathered = _gather(columns)
     plain = {name: values for name, values in gathered.items() if ":" not in name}
     return Attacked(**plain, scores=_named(gathered, "score"), beside=_named(gathered, "beside"), examples=examples)
@@ -123,16 +126,19 @@ def adaptive_figures(
 
     The denominator is that of the attack ``unaware`` of the detector, whose unflagged successes count as well: who
     knows of the detector may also ignore it. Smaller radii are searched too, with steps in proportion: what is needed
-    to be wrong and unseen is often less than the decision alone would allow.
+    to be wrong and unseen is often less than the decision alone would allow. The examples are of the largest share of
+    the radius at which some succeeded.
     """
     guarded = behind(surface, module, detector)
     lost = unaware.success & (unaware.scores["adversarial"] <= detector.threshold)
+    examples: dict[str, np.ndarray] = {}
     for share in (1.0,) if attack.minimal else SHARES:
         searched = attack_surface(guarded, attack.at(share), chunks, module, seed=seed, memory=memory)
         lost = lost | searched.success
+        examples = examples or searched.examples
     tally = AttackTally().update(unaware.clean_right, lost, torch.ones_like(lost), torch.zeros_like(lost))
     found, key = tally.figures(surface.name, adaptive=True), f"robustness/system_attack_success_{surface.name}"
-    outcome = Outcome()
+    outcome = Outcome(examples={f"{AWARE}{name}": values for name, values in examples.items()})
     if key in found["metrics"]:
         outcome.metrics[key], outcome.n[key] = found["metrics"][key], found["n"][key]
         outcome.interval[key] = found["interval"][key]

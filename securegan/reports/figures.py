@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from securegan.reports import curves, diagnostics, pictures, radii
 from securegan.reports.glossary import SPACE
-from securegan.reports.results import RunResults
+from securegan.reports.results import AWARE, RunResults
 from securegan.reports.style import DARK, LIGHT, Theme, png
 
 Draw = Callable[[RunResults, Theme], Figure | str]
@@ -155,6 +155,8 @@ def draw_all(results: RunResults) -> Plots:
 def _attacks(results: RunResults) -> list[_Entry]:
     """Pictures by surface; success against the radius where several were tried, distortion towards target images."""
     entries = [_attack(surface, aimed=f"{surface}_target" in results.examples) for surface in results.surfaces]
+    both = [surface for surface in results.surfaces if f"{AWARE}{surface}_clean" in results.examples]
+    entries += [_attack(f"{AWARE}{surface}", aimed=False) for surface in both]
     radius = [_RADII] if radii.curves(results) else []
     return [*radius, *entries, *([_DISTORTION] if "auddc_reconstruction" in results.arrays else [])]
 
@@ -166,10 +168,18 @@ def _pictures(results: RunResults) -> tuple[_Entry, ...]:
 
 def _attack(surface: str, *, aimed: bool) -> _Entry:
     safe = "".join(letter if letter.isalnum() else "_" for letter in surface)
+    plain = surface.removeprefix(AWARE)
+    beside = (
+        " Beside kept and lost stand two SSIM, of the output to the clean one and of the perturbed image to the clean "
+        "one: it is lost where the first is below the second by more than 0.05, or was no match of its input before."
+        if plain == "reconstruction"
+        else ""
+    )
     return _Entry(
         f"attack_{safe}",
-        f"Attacks on {surface}",
+        f"Attacks on {plain}" + ("" if plain == surface else " and the detector together"),
         f"The first {'attacks, whether or not they succeeded' if aimed else 'successful attacks'}: the input, what the "
-        "adversary made of it, and the difference amplified by the factor printed beside it (mid-grey is no change).",
+        "adversary made of it, and the difference amplified by the factor printed beside it (mid-grey is no change). "
+        f"The decision after is in bold where the attack succeeded.{beside}",
         partial(pictures.attack_grid, surface=surface),
     )

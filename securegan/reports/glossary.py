@@ -9,6 +9,27 @@ SPACE = "\u00a0"  # no line break between a number and its unit
 
 Kind = Literal["rate", "score", "count"]
 
+_ATTACKS = {  # as their papers write them
+    **{name: name.upper() for name in ("fgsm", "pgd", "apgd")},
+    "cw": "C&W",
+    "deepfool": "DeepFool",
+    "square": "Square Attack",
+    "genattack": "GenAttack",
+    "few_pixel": "the few-pixel attack",
+    "boundary": "Boundary Attack",
+    "hopskipjump": "HopSkipJump",
+    "advgan": "AdvGAN",
+    "suite": "the suite",
+    "vae_latent": "the latent attack on VAEs",
+    "vae_output": "the output attack on VAEs",
+    "vae_damage": "the maximum-damage attack on VAEs",
+}
+
+
+def attack_named(name: object) -> str:
+    """An attack of the configuration in words; one that is none of ours by its own name."""
+    return _ATTACKS.get(str(name), str(name))
+
 
 @dataclass(frozen=True)
 class Entry:

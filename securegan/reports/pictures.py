@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from securegan.reports.protocol import footer
-from securegan.reports.results import RunResults
+from securegan.reports.results import AWARE, RunResults
 from securegan.reports.style import Theme, sign, tile_figure
 
 SHOWN = 8
@@ -103,6 +103,7 @@ def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str
     factor = _factor(difference)
     count = len(clean)
     before, after = (_words(results, f"{surface}_{when}", count) for when in ("before", "after"))
+    lost = _lost(results, surface, [first != second for first, second in zip(before, after, strict=True)])
     rows = [clean, moved, np.clip(0.5 + factor * difference, 0, 1)]
     outputs = [_pictures(results, f"{surface}_{when}_output") for when in ("clean", "adversarial")]
     made = [output[:SHOWN] for output in outputs if output is not None]
@@ -114,23 +115,29 @@ def attack_grid(results: RunResults, theme: Theme, surface: str) -> Figure | str
     rows += [*made, *aimed]
     figure, axes = tile_figure(theme, columns=count, rows=len(rows), tile=0.8, margins=margins)
     pitch = _mosaic(axes, rows)
-    names = ("output of z", "output of z + d") if surface.startswith("latent") else ("before", "after")
-    outputs_named = ("output before", "output after")[: len(made)]
+    names = ("output of z", "output of z + d") if surface.startswith("latent") else ("clean", "perturbed")
+    outputs_named = ("output of clean", "output of perturbed")[: len(made)]
     titles = (*names, f"difference × {factor}", *outputs_named, *("target", "output of target")[: len(aimed)])
     for position, name in enumerate(titles):
         _row_title(axes, name, position * pitch, theme)
-    _decisions(axes, theme, before, after, (len(rows) - 1) * pitch)
-    sign(figure, theme, footer(results, n=f"{count} examples", split=results.headline.split, surfaces=[surface]))
+    _decisions(axes, theme, before, after, lost, (len(rows) - 1) * pitch)
+    attacked = [surface.removeprefix(AWARE)]
+    sign(figure, theme, footer(results, n=f"{count} examples", split=results.headline.split, surfaces=attacked))
     return figure
 
 
-def _decisions(axes: Axes, theme: Theme, before: list[str], after: list[str], last: float) -> None:
+def _lost(results: RunResults, surface: str, changed: list[bool]) -> list[bool]:
+    """Which attacks succeeded; where the run did not keep it, those that ``changed`` the decision's words."""
+    stored = results.examples.get(f"{surface}_lost")
+    return changed if stored is None or len(stored) < len(changed) else list(map(bool, stored))
+
+
+def _decisions(axes: Axes, theme: Theme, before: list[str], after: list[str], lost: list[bool], last: float) -> None:
     """The decision on each input above its column, on what the adversary made of it below the last row."""
     style: dict[str, Any] = {"ha": "center", "fontsize": 8, "textcoords": "offset points", "annotation_clip": False}
-    for column, (first, second) in enumerate(zip(before, after, strict=True)):
-        changed = first != second
+    for column, (first, second, won) in enumerate(zip(before, after, lost, strict=False)):
         axes.annotate(first, (column * PITCH, -0.5), xytext=(0, 3), va="bottom", color=theme.ink, **style)
-        colour, weight = (theme.alarm, "bold") if changed else (theme.muted, "normal")
+        colour, weight = (theme.alarm, "bold") if won else (theme.muted, "normal")
         place = (column * PITCH, last + 0.5)
         axes.annotate(second, place, xytext=(0, -4), va="top", color=colour, fontweight=weight, **style)
     style |= {"ha": "right", "color": theme.muted}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from securegan.reports.glossary import count_written, radius_written, written
+from securegan.reports.glossary import attack_named, count_written, radius_written, written
 from securegan.reports.results import RunResults
 
 _NORMS = {"linf": "L∞", "l2": "L2", "l0": "L0"}
@@ -28,7 +28,7 @@ def attack_sentence(attack: dict[str, Any]) -> str:
     """The threat model of an attack in one line; empty where there was none."""
     if not attack:
         return ""
-    words = [str(attack.get("name", "attack")).upper()]
+    words = [attack_named(attack.get("name", "attack"))]
     if "norm" in attack or "eps" in attack:
         words.append(_ball(attack))
     for key, noun in (("steps", "steps"), ("restarts", "restarts")):
@@ -36,7 +36,7 @@ def attack_sentence(attack: dict[str, Any]) -> str:
             words.append(f"{attack[key]} {noun if attack[key] != 1 else noun[:-1]}")
     epochs = attack.get("epochs") or {}
     if epochs.get("name") not in (None, attack.get("name")):
-        words.append(f"during training {epochs['name'].upper()} with {epochs.get('steps')} steps")
+        words.append(f"during training {attack_named(epochs['name'])} with {epochs.get('steps')} steps")
     elif epochs and "restarts" in attack and epochs.get("restarts") != attack["restarts"]:
         words[-1] += f" ({epochs['restarts']} during training)"
     objectives = attack.get("objectives")
@@ -108,6 +108,8 @@ def _brief(results: RunResults, surfaces: Sequence[str], *, restarts: bool) -> s
 
 def _ball(threat: dict[str, Any]) -> str:
     """Norm and radius of an attack."""
+    if threat.get("norm") == "l0" and "eps" in threat:
+        return f"{threat['eps']:g} pixels"
     pixels = threat.get("space") != "latent"  # whose radii are standard deviations, not grey levels
     radius = f"eps {radius_written(threat['eps'], pixels=pixels)}" if "eps" in threat else ""
     return f"{_NORMS.get(str(threat.get('norm')), str(threat.get('norm') or ''))} {radius}".strip()

@@ -22,6 +22,7 @@ from securegan.runs.folder import AUDIT
 X_COLUMN = "images_seen"  # of steps.csv
 DIRECTIONS = ("_real_to_fake", "_fake_to_real")
 ATTACK_SUCCESS = "robustness/attack_success_"
+AWARE = "adaptive_"  # begins the examples of an adversary who attacked surface and detector together
 _DISTRIBUTIONS = ("fidelity_", "distance_", "auddc_")
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from securegan.reports.glossary import count_written, describe, written
+from securegan.reports.glossary import attack_named, count_written, describe, written
 from securegan.reports.protocol import floor, floor_of_fewer, halves, threat_of
 from securegan.reports.results import RunResults
 from securegan.runs.checkpoints import WEAK
@@ -78,7 +78,7 @@ def _robustness(results: RunResults) -> list[str]:
     if not lost:
         return []
     name = results.part("attack").get("name")
-    return [f"{str(name).upper() if name else 'the attack'} overturns {_listed(lost)}"]
+    return [f"{attack_named(name) if name else 'the attack'} overturns {_listed(lost)}"]
 
 
 def _untouched(results: RunResults, surface: str) -> bool:

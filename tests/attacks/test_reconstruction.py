@@ -1,5 +1,6 @@
 """The reconstruction surface: its criterion, on autoencoders whose behaviour is known."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -63,3 +64,19 @@ def test_references_number_all_that_is_held() -> None:
     first, second = made.hold(IMAGES[:2], LABELS[:2]), made.hold(IMAGES[2:], LABELS[2:])
     assert torch.cat([first, second]).tolist() == list(range(6))
     assert made.assess(IMAGES[2:], second, "margin").margin.allclose(torch.full((4,), -SLACK), atol=1e-5)
+
+
+def test_the_words_say_whether_the_output_is_kept_and_by_which_two_similarities() -> None:
+    made = surface(4.0)
+    reference = made.hold(IMAGES, LABELS)
+    noise = torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+    found = set()
+    for x in (IMAGES, IMAGES + 0.02 * noise, IMAGES + 0.3 * noise):
+        view = made.assess(x, reference, "margin")
+        for word, right, margin in zip(made.words(x, reference), view.right, view.margin, strict=True):
+            said, numbers = word.split(" ")
+            output, itself = map(float, numbers.split("\u00a0:\u00a0"))
+            assert said == ("kept" if right else "lost")
+            assert itself - SLACK - output == pytest.approx(float(margin), abs=0.011)
+            found.add(said)
+    assert found == {"kept", "lost"}

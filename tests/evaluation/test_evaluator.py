@@ -195,6 +195,12 @@ def test_an_adversary_who_knows_of_the_detector_counts_among_the_same_inputs(
         assert outcome.n[key] == outcome.n[unaware] == outcome.n[success]
         assert outcome.metrics[unaware] <= outcome.metrics[key]
         assert outcome.protocol["threat_models"][surface]["adaptive"]
+        shown, behind = outcome.examples, f"adaptive_{surface}"
+        assert (f"{behind}_after" in shown) == (outcome.metrics[key] > outcome.metrics[unaware])
+        if f"{behind}_after" in shown:
+            assert shown[f"{behind}_lost"].all() and "flagged" not in shown[f"{behind}_after"]
+            images = torch.from_numpy(shown[f"{behind}_adversarial"])
+            assert (detector.scores(gan, images) <= detector.threshold).all()
     system = "robustness/system_attack_success"
     assert any(
         outcome.metrics[f"{system}_{surface}"] > outcome.metrics[f"{system}_{surface}_nonadaptive"]

@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
 from securegan.errors import UserError
 from securegan.reports.figures import Plots
 from securegan.reports.html import render
+from securegan.reports.pictures import attack_grid
+from securegan.reports.protocol import attack_sentence
 from securegan.reports.results import RunResults
+from securegan.reports.style import LIGHT
 from securegan.reports.terminal import print_summary
 from securegan.reports.verdict import judge_run
 from securegan.reports.write import write_report
@@ -303,6 +307,58 @@ def test_odd_values_still_draw(full_run: Path, content: dict[str, Any], write_ru
     write_report(full_run)
     assert (full_run / "figures" / "attack_label.png").is_file()
     assert not (full_run / "figures" / "attack_latent.png").exists()
+
+
+def colours(figure: Figure) -> dict[str, list[str]]:
+    """The annotations of a figure, in order, with their colours."""
+    found: dict[str, list[str]] = {}
+    for axes in figure.axes:
+        for text in axes.texts:
+            found.setdefault(text.get_text(), []).append(str(text.get_color()))
+    return found
+
+
+def test_an_attack_that_failed_is_not_shown_as_one_that_won(full_run: Path) -> None:
+    """Words with numbers differ whether or not the decision was lost."""
+    with np.load(full_run / "examples.npz") as stored:
+        examples = dict(stored)
+    examples["label_before"] = np.array(["kept, 1.00"] * 4)
+    examples["label_after"] = np.array([f"said {number}" for number in range(4)])
+    examples["label_lost"] = np.array([True, False, True, False])
+    np.savez(full_run / "examples.npz", **examples)
+    figure = attack_grid(RunResults.load(full_run), LIGHT, "label")
+    assert isinstance(figure, Figure)
+    shown = colours(figure)
+    assert [shown[f"said {number}"] for number in range(4)] == [[LIGHT.alarm], [LIGHT.muted]] * 2
+    assert {"clean", "perturbed", "decision before", "decision after"} <= shown.keys()
+
+
+def test_what_an_adversary_who_knows_of_the_detector_made_is_shown_beside(full_run: Path) -> None:
+    with np.load(full_run / "examples.npz") as stored:
+        examples = dict(stored)
+    examples |= {f"adaptive_{name}": value for name, value in examples.items() if name.startswith("label_")}
+    examples["adaptive_label_after"] = np.array(["flagged", "one", "one", "one"])
+    np.savez(full_run / "examples.npz", **examples)
+    _, page = report_of(full_run)
+    assert "Attacks on label and the detector together" in page.text
+    assert (full_run / "figures" / "attack_adaptive_label.png").is_file()
+    assert not (full_run / "figures" / "attack_adaptive_authenticity.png").exists()
+    figure = attack_grid(RunResults.load(full_run), LIGHT, "adaptive_label")
+    assert isinstance(figure, Figure) and "flagged" in colours(figure)
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ({"name": "vae_latent", "norm": "linf", "eps": 0.1}, "the latent attack on VAEs, L∞ eps 0.1"),
+        ({"name": "suite", "norm": "l2", "eps": 0.5}, "the suite, L2 eps 0.5"),
+        ({"name": "few_pixel", "norm": "l0", "eps": 5.0}, "the few-pixel attack, 5 pixels"),
+        ({"name": "fgsm"}, "FGSM"),
+        ({"name": "their_own"}, "their_own"),
+    ],
+)
+def test_attacks_are_called_as_their_papers_call_them(attack: dict[str, Any], said: str) -> None:
+    assert attack_sentence(attack).startswith(said)
 
 
 @pytest.mark.parametrize("width", [80, 120])
