@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from securegan.cli.parser import Commands
+from securegan.cli.recording import recorded, recording
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,6 +33,7 @@ def add(commands: Commands) -> None:
     new.add_argument("--expires", type=moment, metavar="WHEN", help="90d, or 2027-12-31 (default: never)")
     new.add_argument("--from", dest="begins", type=moment, metavar="WHEN", help="not valid before (default: now)")
     add_ring(new)
+    recording(new)
     new.set_defaults(do=_new)
     listed = inner.add_parser("list", help="all keys, with what they are for and until when")
     listed.add_argument("--json", action="store_true", help="for programs")
@@ -40,11 +42,13 @@ def add(commands: Commands) -> None:
     rotate = inner.add_parser("rotate", help="a new key in the place of an active one, which from then on only opens")
     rotate.add_argument("name", metavar="KEY", help="name or kid")
     add_ring(rotate)
+    recording(rotate)
     rotate.set_defaults(do=_rotate)
     revoke = inner.add_parser("revoke", help="let a key do nothing more")
     revoke.add_argument("name", metavar="KEY", help="kid, or name for its active key")
     revoke.add_argument("--reason", required=True, help="compromised, superseded or retired")
     add_ring(revoke)
+    recording(revoke)
     revoke.set_defaults(do=_revoke)
     export = inner.add_parser("export", help="the public part of a key, in PEM, for others to seal for or verify by")
     export.add_argument("name", metavar="KEY", help="name or kid")
@@ -84,7 +88,9 @@ def moment(text: str) -> datetime:
 
 def _new(arguments: argparse.Namespace) -> None:
     ring = open_ring(arguments)
-    key = ring.new(arguments.name, arguments.kind, arguments.purpose, arguments.expires, begins=arguments.begins)
+    with recorded(arguments, "key") as record:
+        key = ring.new(arguments.name, arguments.kind, arguments.purpose, arguments.expires, begins=arguments.begins)
+        record(key.name, event="new", kid=key.kid, kind=key.kind, purposes=", ".join(key.purposes))
     sys.stdout.write(f"key {key.name}, kid {key.kid}, in {ring.folder}: keep a copy where only you can read it\n")
 
 
@@ -106,7 +112,9 @@ def _list(arguments: argparse.Namespace) -> None:
 def _rotate(arguments: argparse.Namespace) -> None:
     ring = open_ring(arguments)
     old = ring.find(arguments.name)
-    key = ring.rotate(arguments.name)
+    with recorded(arguments, "key") as record:
+        key = ring.rotate(arguments.name)
+        record(key.name, event="rotated", kid=key.kid, before=old.kid)
     sys.stdout.write(
         f"key {key} is active; {old} only opens what it has sealed, until securegan rewrap or a revocation\n"
     )
@@ -114,7 +122,9 @@ def _rotate(arguments: argparse.Namespace) -> None:
 
 def _revoke(arguments: argparse.Namespace) -> None:
     ring = open_ring(arguments)
-    key = ring.revoke(arguments.name, arguments.reason)
+    with recorded(arguments, "key") as record:
+        key = ring.revoke(arguments.name, arguments.reason)
+        record(key.name, event="revoked", kid=key.kid, reason=arguments.reason)
     others = [other for other in ring if other.name == key.name and other.status != "revoked"]
     rest = (
         f"; still of that name: {', '.join(f'{other.kid[:8]} ({other.status})' for other in others)}" if others else ""

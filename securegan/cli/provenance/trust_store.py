@@ -8,6 +8,7 @@ from pathlib import Path
 from securegan.cli.parser import Parser, positive
 from securegan.cli.provenance.options import HOLDS, signer_for, signing, trust_of
 from securegan.cli.provenance.printing import print_json, print_table, table_of
+from securegan.cli.recording import recorded, recording
 from securegan.errors import UserError
 
 PURPOSES = (*HOLDS, "log")
@@ -43,6 +44,7 @@ def add(trust: Parser) -> None:
         action.add_argument(
             "--days", type=positive, default=365, help="until it must be renewed (default: %(default)s)"
         )
+        recording(action)
     show = actions.add_parser("show", help="verify a store and list its keys")
     show.add_argument("store", type=Path, nargs="?", metavar="STORE", help="default: as securegan verify")
     show.add_argument("--root", type=Path, metavar="PEM", help="the root's public key, for this once")
@@ -65,7 +67,9 @@ def _new(arguments: argparse.Namespace) -> None:
     from securegan.security.provenance.trust import new_store
 
     root = signer_for(arguments, "trust")
-    new_store(arguments.store, arguments.name, root, Memory(), arguments.days)
+    with recorded(arguments, "trust") as record:
+        trust = new_store(arguments.store, arguments.name, root, Memory(), arguments.days)
+        record(arguments.name, event="new", version=trust.contents.version, root=root.kid)
     pem = arguments.store.with_suffix(".root.pem")
     pem.write_text(root.public.pem())
     sys.stdout.write(
@@ -83,7 +87,10 @@ def _add(arguments: argparse.Namespace) -> None:
     until = start + timedelta(days=arguments.valid)
     key = trusted_key(arguments.name, read_public(arguments.public), arguments.purposes, start, until)
     root = signer_for(arguments, "trust")
-    trust = change_store(arguments.store, root, Memory(), lambda keys: [*keys, key], arguments.days)
+    with recorded(arguments, "trust") as record:
+        trust = change_store(arguments.store, root, Memory(), lambda keys: [*keys, key], arguments.days)
+        told = {"kid": key.key.kid, "purposes": ", ".join(key.purposes)}
+        record(key.name, event="added", version=trust.contents.version, **told)
     sys.stdout.write(f"{arguments.store}: version {trust.contents.version}, with {key.name} ({key.key.kid})\n")
 
 
@@ -98,10 +105,13 @@ def _revoke(arguments: argparse.Namespace) -> None:
         raise UserError(f"--at={arguments.at} is no time: it reads 2026-11-21T20:00:00Z.") from error
     memory = Memory()
     key = read_store(arguments.store, memory).find(arguments.name)
-    trust = change_store(
-        arguments.store, signer_for(arguments, "trust"), memory,
-        lambda keys: revoke(keys, key.key.kid, arguments.reason, at), arguments.days,
-    )  # fmt: skip
+    root = signer_for(arguments, "trust")
+    with recorded(arguments, "trust") as record:
+        trust = change_store(
+            arguments.store, root, memory, lambda keys: revoke(keys, key.key.kid, arguments.reason, at), arguments.days
+        )
+        told = {"kid": key.key.kid, "reason": arguments.reason}
+        record(key.name, event="revoked", version=trust.contents.version, **told)
     sys.stdout.write(f"{arguments.store}: version {trust.contents.version}, {key.name} revoked as {arguments.reason}\n")
 
 

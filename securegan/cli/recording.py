@@ -1,0 +1,41 @@
+"""``--log``: an audit log that says what a command did to a key or to a trust store."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from securegan.cli.parser import Parser
+from securegan.errors import UserError
+
+Record: TypeAlias = Callable[..., object]
+
+
+def recording(parser: Parser) -> None:
+    """Which log, and which key signs it."""
+    parser.add_argument("--log", type=Path, metavar="LOG", help="an audit log that is to say so")
+    parser.add_argument("--log-key", metavar="KEY", help="that signs the log: its name or kid in the key ring")
+
+
+@contextmanager
+def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> Iterator[Record]:
+    """``record(name, **details)`` adds an entry to the log that was named, if one was; it stands when the block ends.
+
+    The log is locked and verified before the block, so that nothing is done that could not be logged.
+    Raises UserError, AuthenticationError or PolicyError.
+    """
+    if (arguments.log is None) != (arguments.log_key is None):
+        raise UserError("--log and --log-key belong together: the log, and the key that signs it.")
+    if arguments.log is None:
+        yield lambda name, **details: None
+        return
+    from securegan.security.keys.ring import KeyRing
+    from securegan.security.provenance.log import Entry, Log
+    from securegan.security.provenance.signing import PublicKey, signer_of
+
+    ring = KeyRing.open(arguments.keys)
+    signer = signer_of(ring, arguments.log_key, "log")
+    before = [PublicKey(key.public) for key in ring if key.kind == "ed25519" and "log" in key.purposes and key.public]
+    with Log(arguments.log).writing(signer, before) as log:
+        yield lambda name, **details: log.append(Entry(kind=kind, name=name, details=details))

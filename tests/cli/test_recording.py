@@ -1,0 +1,81 @@
+"""``--log``: key and trust events in an audit log."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from securegan.security.keys.ring import KeyRing
+
+
+@pytest.fixture
+def log(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The options that name a log; its store trusts the key that signs it."""
+    monkeypatch.setenv("SECUREGAN_TRUST", str(tmp_path / "trust"))
+    run("keys", "new", "root", "--kind", "ed25519", "--purpose", "trust")
+    run("keys", "new", "keeper", "--kind", "ed25519", "--purpose", "log")
+    run("keys", "export", "keeper", "--out", tmp_path / "keeper.pem")
+    assert run("log", "new", tmp_path / "LOG", "--origin", "example.org/log", "--key", "keeper")[0] == 0
+    return ["--log", tmp_path / "LOG", "--log-key", "keeper"]
+
+
+def entries(run: Any, tmp_path: Path) -> list[dict[str, Any]]:
+    code, out, _ = run("log", "show", tmp_path / "LOG", "--json", "--trust", tmp_path / "store.json")
+    assert code == 0
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_key_and_trust_events_are_logged_in_order(run: Any, log: list[object], tmp_path: Path) -> None:
+    store, key = tmp_path / "store.json", ["--root", "root"]
+    run("trust", "new", store, *key, *log)
+    added = ["--name", "keeper", "--for", "log", *key]
+    assert run("trust", "add", store, tmp_path / "keeper.pem", *added, *log)[0] == 0
+    run("keys", "new", "archive", *log)
+    run("keys", "rotate", "archive", *log)
+    run("keys", "revoke", "archive", "--reason", "retired", *log)
+    run("keys", "new", "unlogged")
+    found = entries(run, tmp_path)
+    told = [(entry["kind"], entry["name"], entry["details"]["event"]) for entry in found]
+    assert told == [
+        ("trust", "trust", "new"),
+        ("trust", "keeper", "added"),
+        ("key", "archive", "new"),
+        ("key", "archive", "rotated"),
+        ("key", "archive", "revoked"),
+    ]
+    ring = KeyRing.open(tmp_path / "keys")
+    (revoked,) = (key.kid for key in ring if key.status == "revoked")
+    assert found[3]["details"]["kid"] == found[4]["details"]["kid"] == revoked
+    assert found[3]["details"]["before"] == found[2]["details"]["kid"] != found[3]["details"]["kid"]
+    text = (tmp_path / "LOG" / "log.jsonl").read_text()
+    assert not any(ring.secret(key).hex() in text for key in ring)
+
+
+def test_nothing_is_done_that_cannot_be_logged(run: Any, log: list[object], tmp_path: Path) -> None:
+    for wrong in (["--log", tmp_path / "none", "--log-key", "keeper"], log[:2], [*log[:3], "root"]):
+        code, _, err = run("keys", "new", "archive", *wrong)
+        assert code == 2 and err.count("\n") == 1
+    checkpoint = tmp_path / "LOG" / "checkpoint"
+    checkpoint.write_bytes(checkpoint.read_bytes().replace(b"\n0\n", b"\n1\n"))
+    assert run("keys", "new", "archive", *log)[0] == 1
+    assert "archive" not in {key.name for key in KeyRing.open(tmp_path / "keys")}
+
+
+def test_a_change_that_is_refused_leaves_no_entry(run: Any, log: list[object], tmp_path: Path) -> None:
+    run("trust", "new", tmp_path / "store.json", "--root", "root")
+    run(
+        "trust",
+        "add",
+        tmp_path / "store.json",
+        tmp_path / "keeper.pem",
+        "--name",
+        "keeper",
+        "--for",
+        "log",
+        "--root",
+        "root",
+    )
+    assert run("keys", "rotate", "nobody", *log)[0] == 2
+    assert run("keys", "new", "keeper", *log)[0] == 2
+    assert entries(run, tmp_path) == []
