@@ -93,7 +93,8 @@ def write(base: Path) -> None:
                 metrics[key] = [run["test"]["metrics"][key] for run in runs.values()]
         seen = [run["rows"][-1]["images_seen"] for run in runs.values()]
         chosen = [run["test"]["epoch"] for run in runs.values()]
-        setting = {"model": model, "images_seen": seen, "epoch": chosen}
+        commits = [json.loads((path / "environment.json").read_text())["commit"] for path in found[model].values()]
+        setting = {"model": model, "images_seen": seen, "epoch": chosen, "commit": commits}
         n = {key: [run["test"]["n"].get(key) for run in runs.values()] for key in metrics}
         rows.append({"setting": setting, "metrics": metrics, "n": n, "seeds": list(runs)})
     document: dict[str, Any] = {
