@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.evasion.advgan import AdvGAN
+from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Surface
 from securegan.experiment import Experiment
 
@@ -19,9 +20,9 @@ def test_a_trained_run_is_attacked_by_generators_that_learnt_from_other_images(
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     prepare = AdvGAN.prepare
 
-    def watched(attack: AdvGAN, surface: Surface, images: Tensor, reference: Tensor, seed: int = 0) -> None:
-        seen[surface.name] = images, reference
-        prepare(attack, surface, images, reference, seed)
+    def watched(attack: AdvGAN, surface: Surface, supplies: Supplies) -> None:
+        prepare(attack, surface, supplies)
+        seen[surface.name] = attack._known[surface.name][:2]
 
     monkeypatch.setattr(AdvGAN, "prepare", watched)
     asked = ["attack=advgan", "attack.images=40", "attack.split=calibrate", "attack.epochs=2", "attack.eps=0.3"]
