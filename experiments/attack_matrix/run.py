@@ -52,7 +52,7 @@ ATTACKS: dict[str, tuple[str, list[str]]] = {  # name -> title, overrides
     "vae_output": ("VAE, towards a target's output", ["attack=vae_output"]),
     "vae_damage": ("VAE, greatest damage", ["attack=vae_damage"]),
 }
-ON_AUTOENCODERS = {"vae_latent", "vae_output", "vae_damage"}
+ELSEWHERE = {"gan": {"vae_latent", "vae_output", "vae_damage"}, "vae": {"transfer"}}  # attacks that have no surface
 SURFACES = ("label", "authenticity", "reconstruction", "latent")
 KEPT = ("attack_success", "random_success", "clean_accuracy", "mean_queries", "median_distance", "median_nearest")
 
@@ -80,7 +80,7 @@ def main() -> None:
             attacked(data, model, attack): (trained(data, model), [*ATTACKS[attack][1], *LIMITS])
             for attack in chosen.attacks
             for data, model in pairs
-            if model != "gan" or attack not in ON_AUTOENCODERS
+            if attack not in ELSEWHERE.get(model, ())
         },
         chosen.jobs,
     )
