@@ -243,7 +243,8 @@ def look(
             view = surface.assess(part, of_part, objective)
         if gradient:
             gradients += torch.autograd.grad(view.value.float().sum(), part)
-        views.append(Assessment(view.value.detach().float(), view.margin.detach().float(), view.right))
+        found = Assessment(view.value.detach(), view.margin.detach(), view.right)
+        views.append(Assessment(found.value.float(), found.margin.float(), found.right) if halved else found)
     gradients = [part.nan_to_num(0, 0, 0) for part in gradients]  # a step along nothing rather than out of the ball
     if len(views) == 1:
         return views[0], gradients[0] if gradient else x.new_empty(0)
