@@ -1,6 +1,8 @@
 """Checkpoints: the last epoch's and the chosen one, each known by its checksum.
 
-``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
+Of each there are two files: ``.ckpt``, everything that training goes on from, and ``.safetensors``, the weights and the
+detectors' statistics. Only a run that is continued reads the first, which is pickled (``weights_only``); sampling,
+attacking, auditing and releasing read the second, whoever made it. ``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
 a process killed at any moment leaves the previous state whole. Chosen is the best FID on the validation split among the
 last epochs (:meth:`Protocol.may_choose`) at which every defence was at full strength.
 """
@@ -13,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from securegan.defenses.base import Defense
 from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
-from securegan.runs.atomic import write_json
+from securegan.runs.atomic import write_atomically, write_json
 
 INDEX = "index.json"
+WEIGHTS = ".safetensors"
 WEAK = "the last epoch was taken: the defences did not reach full strength."
 UNSCORED = "the last epoch was taken: the selection figure is not a number."
 
@@ -69,14 +73,15 @@ class Checkpoints(pl.Callback):
                 "disk's free space."
             ) from error
         if trainer.is_global_zero:
-            self._register(trainer, epoch, name)
+            self._register(trainer, pl_module, epoch, name)
         trainer.strategy.barrier()
 
-    def _register(self, trainer: pl.Trainer, epoch: int, name: str) -> None:
+    def _register(self, trainer: pl.Trainer, module: GenerativeModule, epoch: int, name: str) -> None:
         self.before_save()
         partial = self.folder / f"{name}.partial"
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)
+        entry["weights"] = save_weights(module, (self.folder / name).with_suffix(WEIGHTS))
         self.index["last"] = entry
         epochs = trainer.max_epochs or 0
         full = all(d.full_strength(epoch) for d in callbacks_of(trainer) if isinstance(d, Defense))
@@ -88,10 +93,17 @@ class Checkpoints(pl.Callback):
         elif best is None and epoch + 1 >= epochs:  # the last epoch, and none could be chosen
             self.index["best"] = {**entry, "score": score, "note": UNSCORED if full else WEAK}
         write_json(self.folder / INDEX, self.index)
-        wanted = {kept["file"] for kept in self.index.values()}
-        for file in self.folder.glob("epoch-*.ckpt*"):
+        wanted = {name for kept in self.index.values() for name in (kept["file"], kept["weights"]["file"])}
+        for file in self.folder.glob("epoch-*"):
             if file.name not in wanted:
                 file.unlink(missing_ok=True)
+
+
+def save_weights(module: GenerativeModule, path: Path) -> dict[str, Any]:
+    """Write a module's weights, counters and detector statistics to the safetensors file ``path``; gives its entry."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    return {"file": path.name, "sha256": sha256(path)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -102,18 +114,28 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = dict(json.loads(path.read_text()))
         for entry in index.values():
-            _ = entry["file"], entry["epoch"], entry["sha256"]
+            _ = entry["epoch"]
+            for about in (entry, entry["weights"]):
+                _ = about["sha256"]
+                if about["file"] != Path(about["file"]).name:
+                    raise ValueError(f"{about['file']} is not a file of this folder")
         return index
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): the run cannot be continued.") from error
 
 
-def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
-    """Path and entry of the ``last`` or ``best`` checkpoint, its checksum confirmed."""
+def entry_of(folder: Path, which: str) -> dict[str, Any]:
+    """The index' entry of the ``last`` or ``best`` checkpoint."""
     entry = read_index(folder).get(which)
     if entry is None:
         hint = ": none had been chosen when the run stopped; continue it, or give --checkpoint last"
         raise UserError(f"{folder} holds no '{which}' checkpoint{hint if which == 'best' else ''}.")
+    return dict(entry)
+
+
+def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
+    """Path and entry of the ``last`` or ``best`` checkpoint that training goes on from, its checksum confirmed."""
+    entry = entry_of(folder, which)
     path = folder / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
@@ -123,9 +145,23 @@ def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
 
 
 def load_weights(module: GenerativeModule, folder: Path, which: str = "best") -> dict[str, Any]:
-    """Load a verified checkpoint's weights and detector statistics into ``module``; gives the index entry."""
-    path, entry = verified(folder, which)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
+    """Load a checkpoint's weights and detector statistics into ``module``; gives the index entry.
+
+    What was checked is what is loaded: the file is read once.
+    """
+    entry = entry_of(folder, which)
+    path = folder / entry["weights"]["file"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
+    if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
+        raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    try:
+        tensors = load(content)
+        module.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint {path} does not hold the weights of this run's model ({reason}).") from error
+    module.on_load_checkpoint({"state_dict": tensors})
     return entry

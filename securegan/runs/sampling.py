@@ -74,6 +74,25 @@ def class_of(module: GenerativeModule, name: str) -> int:
     )
 
 
+def whole_batches(
+    module: GenerativeModule, first: int, stop: int, *, seed: int, label: int | None = None, averaged: bool = True
+) -> Iterator[tuple[range, Tensor, Tensor | None]]:
+    """The numbers, images ``(32, C, H, W)`` in ``[0, 1]`` and classes of every forward that makes one of ``first`` to
+    ``stop`` (exclusive); on the module's device. What is asked for beside an image does not change its rounding.
+
+    Args: see :func:`sample`.
+    """
+    classes = module.spec.num_classes if module.conditional else 0
+    for start in range(first - first % TOGETHER, stop, TOGETHER):
+        numbers = range(start, start + TOGETHER)
+        z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])
+        y = torch.tensor([number % classes if label is None else label for number in numbers]) if classes else None
+        with shielded(module.victims()), torch.no_grad():
+            codes, wanted = z.to(module.device), None if y is None else y.to(module.device)
+            images = module.generate(codes, wanted) if averaged else module.generate_raw(codes, wanted)
+        yield numbers, images.float(), y
+
+
 def sample(
     module: GenerativeModule, n: int, *, seed: int, label: int | None = None, averaged: bool = True
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -86,15 +105,9 @@ def sample(
         label: of all images; the classes in turn where it is not given. Only of a generator that is asked for classes.
         averaged: the generator's moving average, which every figure is about; otherwise the weights as trained.
     """
-    classes = module.spec.num_classes if module.conditional else 0
-    for start in range(0, n, TOGETHER):
-        numbers = range(start, start + TOGETHER)
-        z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])
-        y = torch.tensor([number % classes if label is None else label for number in numbers]) if classes else None
-        with shielded(module.victims()), torch.no_grad():
-            codes, wanted = z.to(module.device), None if y is None else y.to(module.device)
-            images = module.generate(codes, wanted) if averaged else module.generate_raw(codes, wanted)
-        yield images.float().cpu()[: n - start], None if y is None else y[: n - start]
+    for numbers, images, y in whole_batches(module, 0, n, seed=seed, label=label, averaged=averaged):
+        wanted = min(n - numbers.start, len(numbers))
+        yield images.cpu()[:wanted], None if y is None else y[:wanted]
 
 
 def write_samples(
@@ -143,8 +156,18 @@ def as_grid(images: Tensor) -> Tensor:
     return tiled.reshape(channels, rows * height, columns * width)
 
 
+def in_8_bits(images: Tensor) -> Tensor:
+    """Images in ``[0, 1]`` as uint8, rounded: the pixels of the files."""
+    return images.mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def picture(pixels: Tensor) -> Image.Image:
+    """uint8 pixels ``(C, H, W)``, of 1 or 3 channels, as a picture."""
+    plain = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(plain[:, :, 0] if plain.shape[2] == 1 else plain)
+
+
 def _write(image: Tensor, path: Path) -> None:
     """One image ``(C, H, W)`` in ``[0, 1]`` as an 8-bit PNG."""
-    pixels = image.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+    shown = picture(in_8_bits(image))
+    write_atomically(path, lambda temporary: shown.save(temporary, format="PNG"))
