@@ -1,0 +1,103 @@
+"""What this machine remembers of trust: roots pinned, the newest trust store and log checkpoint seen of each.
+
+Old files stay well signed for ever: only a memory tells that there was a newer one. It is a folder of the verifier's
+own, ``$SECUREGAN_TRUST`` or ``~/.config/securegan/trust``; who can write there can make it forget.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from securegan.errors import UserError
+from securegan.runs.atomic import write_atomically
+from securegan.security.errors import PolicyError
+from securegan.security.provenance import strict_json
+from securegan.security.provenance.signing import PublicKey
+
+LIMIT = 16 * 2**20
+EMPTY: dict[str, dict[str, Any]] = {"roots": {}, "stores": {}, "checkpoints": {}}
+
+
+class Memory:
+    """A folder, which is made when something is first kept in it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        default = Path.home() / ".config" / "securegan" / "trust"
+        self.folder = folder or Path(os.environ.get("SECUREGAN_TRUST") or default)
+        self.path = self.folder / "memory.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with it, among the processes of this machine."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+            lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be written ({error.strerror}): set SECUREGAN_TRUST to a folder where this "
+                "machine can remember what it trusts."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def root(self, kid: str) -> PublicKey | None:
+        """The pinned root of that kid."""
+        found = self._read()["roots"].get(kid)
+        return None if found is None else PublicKey(bytes.fromhex(found))
+
+    def pin(self, root: PublicKey) -> None:
+        """Trust what ``root`` signs as trust stores."""
+        with self.locked():
+            kept = self._read()
+            kept["roots"][root.kid] = root.raw.hex()
+            self._write(kept)
+
+    def store(self, root: str, name: str, version: int, digest: str, what: object) -> None:
+        """Keep that a trust store was seen. Raises PolicyError where a newer one, or another of its version, was."""
+        self._keep("stores", f"{root} {name}", version, digest, what, "version")
+
+    def checkpoint(self, key: str, origin: str, size: int, root: str, what: object) -> None:
+        """Keep that a log's checkpoint was seen. Raises PolicyError where one of more entries, or another, was."""
+        self._keep("checkpoints", f"{key} {origin}", size, root, what, "size")
+
+    def newest_checkpoint(self, key: str, origin: str) -> tuple[int, str] | None:
+        """Size and root (hexadecimal) of the newest checkpoint seen of a log."""
+        found = self._read()["checkpoints"].get(f"{key} {origin}")
+        return None if found is None else (found[0], found[1])
+
+    def _keep(self, part: str, name: str, number: int, digest: str, what: object, counted: str) -> None:
+        with self.locked():
+            kept = self._read()
+            known, before = kept[part].get(name, (-1, ""))
+            if number < known:
+                raise PolicyError(f"{what} is refused: {counted} {number}, where {known} was seen here before.")
+            if number == known and digest != before:
+                raise PolicyError(f"{what} is refused: another one of {counted} {number} was seen here before.")
+            if number > known:
+                kept[part][name] = [number, digest]
+                self._write(kept)
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            with self.path.open("rb") as file:
+                kept = strict_json.parse(file.read(LIMIT + 1), limit=LIMIT)
+            if set(kept) != set(EMPTY) or not all(isinstance(part, dict) for part in kept.values()):
+                raise ValueError("other parts than it should have")
+        except FileNotFoundError:
+            return {part: {} for part in EMPTY}
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.path} cannot be read ({error}): restore it, or remove it and pin the roots again."
+            ) from error
+        return kept
+
+    def _write(self, kept: dict[str, dict[str, Any]]) -> None:
+        write_atomically(self.path, lambda path: path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n"))

@@ -1,0 +1,101 @@
+"""Ed25519 (RFC 8032) over 32-byte seeds; a key is known by its kid, 16 bytes of the SHA-256 of its SPKI, in hex."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from securegan.errors import UserError
+
+SEED = 32  # bytes, of a public key too
+SIGNATURE = 64
+PEM_LIMIT = 4096
+PRIME = 2**255 - 19
+# The y of the eight points of small order (0, 1, -1 and two of order 8): under such a key anybody's signature verifies.
+SMALL = (
+    0,
+    1,
+    PRIME - 1,
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+)
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """The public half, 32 bytes. Raises ValueError where they are no key that can be trusted."""
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != SEED:
+            raise ValueError(f"a public key of {len(self.raw)} bytes, not {SEED}")
+        y = int.from_bytes(self.raw, "little") & (2**255 - 1)
+        if y >= PRIME or y in SMALL:
+            raise ValueError("a public key of small order or in another than its own encoding")
+
+    @cached_property
+    def kid(self) -> str:
+        """32 hexadecimal digits."""
+        return hashlib.sha256(self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:32]
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether the holder of the key signed ``message``."""
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    def pem(self) -> str:
+        """The key for others, as PEM (SPKI)."""
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    @cached_property
+    def _key(self) -> Ed25519PublicKey:
+        return Ed25519PublicKey.from_public_bytes(self.raw)
+
+
+class Signer:
+    """The private half. Its seed is shown nowhere, and it cannot be pickled."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != SEED:
+            raise UserError(f"an Ed25519 key is {SEED} secret bytes; this one has {len(seed)}.")
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = PublicKey(self._key.public_key().public_bytes_raw())
+
+    @property
+    def kid(self) -> str:
+        return self.public.kid
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return self._key.sign(message)
+
+    def __repr__(self) -> str:
+        return f"Signer({self.kid})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key that signs stays where it is: it is neither copied nor pickled")
+
+
+def read_public(path: Path) -> PublicKey:
+    """The Ed25519 key of a PEM file. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            found = load_pem_public_key(file.read(PEM_LIMIT))
+        if not isinstance(found, Ed25519PublicKey):
+            raise ValueError("no Ed25519 key")
+        return PublicKey(found.public_bytes_raw())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # the parser of PEM raises errors of several kinds
+        raise UserError(f"{path} holds no public key of Ed25519 in PEM.") from error

@@ -1,0 +1,234 @@
+"""The trust store: whose signatures count, for what and when; signed by a root key that is kept offline.
+
+A verifier pins the root (its public key, once, from a source it believes). A store older than one seen before is
+refused, and so is one past its time: whoever can replace files cannot bring back a key that was revoked, nor hold
+revocations back for ever.
+"""
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+
+from securegan.errors import UserError
+from securegan.runs.atomic import write_atomically
+from securegan.security.errors import PolicyError
+from securegan.security.provenance import dsse, strict_json
+from securegan.security.provenance.memory import Memory
+from securegan.security.provenance.signing import PublicKey, Signer
+from securegan.security.provenance.statement import TIME, Count, Facts, Text, Time, moment
+from securegan.security.provenance.verdicts import Verdict
+
+KIND = "application/vnd.securegan.trust+json"
+LIMIT = 4 * 2**20  # bytes of a store
+SKEW = timedelta(minutes=5)  # by which clocks may differ
+Purpose: TypeAlias = Literal["image", "checkpoint", "dataset", "run", "log"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+
+def _public(text: str) -> str:
+    raw = b64decode(text, validate=True)
+    if b64encode(raw).decode() != text:
+        raise ValueError("base64 with bits it does not use")
+    PublicKey(raw)
+    return text
+
+
+class Revocation(Facts):
+    """``superseded``: signatures from before it stand; ``compromised``: those alone that a log held before it."""
+
+    reason: Literal["superseded", "compromised"]
+    at: Time
+
+
+class TrustedKey(Facts):
+    """A public key (base64 of its 32 bytes), what it may sign and when."""
+
+    name: Text
+    public: Annotated[str, StringConstraints(max_length=44), AfterValidator(_public)]
+    purposes: Annotated[list[Purpose], Field(min_length=1)]
+    since: Time
+    until: Time
+    revoked: Revocation | None = None
+
+    @cached_property
+    def key(self) -> PublicKey:
+        return PublicKey(b64decode(self.public))
+
+    @cached_property
+    def valid(self) -> tuple[datetime, datetime]:
+        """From when until when it signs."""
+        return moment(self.since), moment(self.until)
+
+    def standing(
+        self, purpose: Purpose, signed: datetime, now: datetime | None = None, logged: datetime | None = None
+    ) -> Verdict | None:
+        """Why what it signed at ``signed`` does not count for ``purpose``, or None where it does.
+
+        Args: logged: when a log that is trusted says it was there; the signer's own word on time is no proof of it.
+        """
+        since, until = self.valid
+        if purpose not in self.purposes:
+            return Verdict.WRONG_PURPOSE
+        if self.revoked is not None:
+            proven = signed if self.revoked.reason == "superseded" else logged
+            if proven is None or proven >= moment(self.revoked.at):
+                return Verdict.REVOKED
+        if signed < since or signed > (now or datetime.now(UTC)) + SKEW:
+            return Verdict.NOT_YET_VALID
+        return Verdict.EXPIRED if signed > until else None
+
+
+class Contents(Facts):
+    """The text of a store."""
+
+    format: Literal["securegan-trust-1"] = "securegan-trust-1"
+    name: Text
+    version: Annotated[Count, Field(ge=1)]
+    time: Time
+    until: Time
+    keys: list[TrustedKey]
+
+
+class Trust:
+    """Keys that are trusted, by kid."""
+
+    def __init__(self, contents: Contents, root: PublicKey | None = None) -> None:
+        self.contents = contents
+        self.keys = {key.key.kid: key for key in contents.keys}
+        if len(self.keys) != len(contents.keys) or (root is not None and root.kid in self.keys):
+            raise ValueError("a key stands twice, or the root among the keys")
+        if any(since >= until for since, until in (key.valid for key in contents.keys)):
+            raise ValueError("a key ends before it begins")
+
+    def find(self, name: str) -> TrustedKey:
+        """The key of a kid, the beginning of one, or a name. Raises UserError."""
+        named = [key for kid, key in self.keys.items() if name == key.name or (len(name) >= 8 and kid.startswith(name))]
+        if len(named) != 1:
+            known = ", ".join(f"{key.name} ({kid[:8]})" for kid, key in self.keys.items()) or "none"
+            raise UserError(f"'{name}' names {len(named) or 'no'} keys of the trust store: it has {known}.")
+        return named[0]
+
+
+def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: datetime | None = None) -> Trust:
+    """The store of a file, which must be newer than, or the same as, what ``memory`` has seen of it.
+
+    Args: root: believed for this once; else the roots pinned in ``memory`` are.
+    Raises UserError where there is none, AuthenticationError or PolicyError where it is refused.
+    """
+    data = _bytes(path)
+    contents, signed_by = _opened(data, path, memory, root)
+    try:
+        trust = Trust(contents, signed_by)
+    except ValueError as error:
+        raise PolicyError(f"{path} is refused: {error}.") from error
+    if moment(contents.until) < (now or datetime.now(UTC)):
+        raise PolicyError(f"{path} is refused: it was to be renewed by {contents.until}; ask its owner for a new one.")
+    memory.store(signed_by.kid, contents.name, contents.version, hashlib.sha256(data).hexdigest(), path)
+    return trust
+
+
+def new_store(path: Path, name: str, root: Signer, memory: Memory, days: int = 365) -> Trust:
+    """Make an empty store of version 1, and pin its root here. Raises UserError."""
+    if path.exists():
+        raise UserError(f"{path} exists: choose another name, or add keys to it with securegan trust add.")
+    memory.pin(root.public)
+    start = datetime.now(UTC)
+    try:
+        contents = Contents(name=name, version=1, time=start.strftime(TIME), until=_after(start, days), keys=[])
+    except ValidationError as error:
+        raise UserError(f"the store cannot be named '{name}': {error.errors()[0]['msg']}.") from error
+    _write(path, contents, root)
+    return read_store(path, memory)
+
+
+def change_store(
+    path: Path,
+    root: Signer,
+    memory: Memory,
+    change: Callable[[Sequence[TrustedKey]], list[TrustedKey]],
+    days: int = 365,
+) -> Trust:
+    """The next version of a store, with other keys, good for ``days`` more. Raises UserError."""
+    with memory.locked():
+        contents, signed_by = _opened(_bytes(path), path, memory, None)
+        if signed_by.kid != root.kid:
+            raise UserError(f"{path} is under the root {signed_by.kid}, not under {root.kid}.")
+        start = datetime.now(UTC)
+        version, keys = contents.version + 1, change(contents.keys)
+        update = {"version": version, "time": start.strftime(TIME), "until": _after(start, days), "keys": keys}
+        changed = contents.model_copy(update=update)
+        try:
+            Trust(changed, root.public)
+        except ValueError as error:
+            raise UserError(f"{path} cannot be changed so: {error}.") from error
+        _write(path, changed, root)
+    return read_store(path, memory)
+
+
+def trusted_key(name: str, key: PublicKey, purposes: Sequence[Purpose], since: datetime, until: datetime) -> TrustedKey:
+    """An entry for a store. Raises UserError."""
+    try:
+        return TrustedKey(
+            name=name,
+            public=b64encode(key.raw).decode(),
+            purposes=list(purposes),
+            since=since.strftime(TIME),
+            until=until.strftime(TIME),
+        )
+    except ValidationError as error:
+        said = error.errors()[0]
+        raise UserError(f"the key cannot be added: {'.'.join(map(str, said['loc']))}: {said['msg']}.") from error
+
+
+def revoke(
+    keys: Sequence[TrustedKey], kid: str, reason: Literal["superseded", "compromised"], at: datetime
+) -> list[TrustedKey]:
+    """``keys`` with one of them revoked; what was said of a key before is kept where it is the stricter."""
+    revocation = Revocation(reason=reason, at=at.strftime(TIME))
+    changed = []
+    for key in keys:
+        if key.key.kid == kid:
+            before = key.revoked
+            if before is not None and before.reason == "compromised" and reason == "superseded":
+                raise UserError(f"{key.name} was revoked as compromised at {before.at}; that is not taken back.")
+            key = key.model_copy(update={"revoked": revocation})
+        changed.append(key)
+    return changed
+
+
+def _opened(data: bytes, path: Path, memory: Memory, root: PublicKey | None) -> tuple[Contents, PublicKey]:
+    envelope = dsse.read(data, KIND, path)
+    key = root or memory.root(envelope.keyid)
+    if key is None:
+        raise PolicyError(
+            f"{path} is refused: its root {envelope.keyid} is not pinned here; get the root's public key from somebody "
+            f"you believe, and run securegan trust pin FILE."
+        )
+    try:
+        value = strict_json.parse(envelope.payload(key, path), limit=LIMIT)
+        return Contents.model_validate(value), key
+    except ValueError as error:
+        raise PolicyError(f"{path} is refused: it holds no trust store of a kind known here.") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LIMIT)
+    except OSError as error:
+        raise UserError(f"the trust store {path} cannot be read: {error.strerror}.") from error
+
+
+def _write(path: Path, contents: Contents, root: Signer) -> None:
+    data = dsse.sign(KIND, strict_json.write(contents.model_dump(exclude_none=True)), root)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def _after(start: datetime, days: int) -> str:
+    return (start + timedelta(days=days)).strftime(TIME)
