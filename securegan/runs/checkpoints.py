@@ -2,9 +2,10 @@
 
 Of each there are two files: ``.ckpt``, everything that training goes on from, and ``.safetensors``, the weights and the
 detectors' statistics. Only a run that is continued reads the first, which is pickled (``weights_only``); sampling,
-attacking, auditing and releasing read the second, whoever made it. ``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
-a process killed at any moment leaves the previous state whole. Chosen is the best FID on the validation split among the
-last epochs (:meth:`Protocol.may_choose`) at which every defence was at full strength.
+attacking, auditing and releasing read the second, whoever made it. ``checkpoints/index.json`` says which file is which;
+it changes by one atomic rename after the new files are complete, so a process killed at any moment leaves the previous
+state whole. Chosen is the best FID on the validation split among the last epochs (:meth:`Protocol.may_choose`) at which
+every defence was at full strength.
 """
 
 import hashlib

@@ -1,0 +1,67 @@
+"""A small run that was never trained: narrow networks, a detector fitted on digits, everything where a run keeps it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from securegan.configuration.allowlist import build, build_each
+from securegan.configuration.compose import compose_checked
+from securegan.data.module import ImageDataModule
+from securegan.detectors.base import Detector
+from securegan.models.base import GenerativeModule
+from securegan.runs.atomic import write_json
+from securegan.runs.checkpoints import save_weights
+from securegan.runs.folder import RunFolder
+from securegan.runs.sampling import in_8_bits, whole_batches
+
+LOUDER = 8.0
+NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
+SMALL = ["data.max_images=600", "data.calibrate=0.3", "model.latent_dim=6", "attack=none", "logger=none"]
+
+
+def _make_run(path: Path, *overrides: str, flagged: float = 0.2) -> Path:
+    """Args: flagged: the share of images that the detectors flag; thresholds are moved to that end."""
+    (config,) = compose_checked([*SMALL, *NARROW, *overrides])
+    folder = RunFolder.create(path, config)
+    data = _data(config)
+    folder.write_spec(data.spec)
+    module: GenerativeModule = build(config.model, data.spec, 0)
+    detectors: list[Detector] = build_each(config.detector)
+    for detector in detectors:
+        detector.attach(module)
+        detector.fit(module, data)
+    with torch.no_grad():
+        for tensor in module.generator_network(True).parameters():
+            tensor.mul_(LOUDER)  # so that images differ
+    batches = whole_batches(module, 0, 96, seed=0)
+    shown = torch.cat([in_8_bits(images).float() / 255 for _, images, _ in batches])
+    for detector in detectors:
+        found = detector.scores(module, shown)
+        module.attached[detector.name].threshold.fill_(found.quantile(1 - flagged))
+    folder.checkpoints.mkdir()
+    weights = save_weights(module, folder.checkpoints / "epoch-0001.safetensors")
+    entry = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": weights}
+    write_json(folder.checkpoints / "index.json", {"last": entry, "best": entry})
+    folder.release()
+    return path
+
+
+def _data(config: DictConfig) -> ImageDataModule:
+    data: ImageDataModule = build(config.data, Path(config.cache_dir), 0)
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """``make_run(path, *overrides, flagged=...)``."""
+    return _make_run
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose detector flags a fifth of its images."""
+    return _make_run(tmp_path_factory.mktemp("runs") / "run")
