@@ -33,6 +33,7 @@ from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.detection import check_calibration
 from securegan.models.base import GenerativeModule
+from securegan.release.intake import attach_gate
 from securegan.reports.csv_logger import CSVLogger
 from securegan.reports.progress import progress
 from securegan.reports.results import RunResults
@@ -57,6 +58,7 @@ class Experiment:
         cache = Path(str(config.cache_dir)).expanduser()
         self.protocol: Protocol = build(config.metrics)
         self.data: ImageDataModule = build(config.data, cache, self.seed)
+        attach_gate(self.data)
         self.data.prepare_data()
         self.data.setup("fit")
         self.data.train_dataloader()  # refuses a batch that does not fit before anything is trained

@@ -73,6 +73,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from securegan.installation import check_installation
 
     check_installation()
+    from securegan.release.intake import attach_gate
     from securegan.reports.results import Audit
     from securegan.reports.terminal import print_audit
     from securegan.runs.auditing import audit_run
@@ -84,6 +85,7 @@ def _audit(arguments: argparse.Namespace) -> None:
         names=arguments.surface,
         full=arguments.full,
         device=arguments.device,
+        before_reading=attach_gate,
     )
     audit = Audit.load(arguments.run)
     assert audit is not None

@@ -1,7 +1,7 @@
 """The audit of a finished or interrupted run: its surfaces are built again as for its own figures."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,7 @@ def audit_run(
     names: Sequence[str] = (),
     full: bool = False,
     device: str = "cpu",
+    before_reading: Callable[[ImageDataModule], None] = lambda data: None,
 ) -> None:
     """Audit the surfaces of the run in ``path`` on its test split and leave ``audit.json`` there.
 
@@ -47,6 +48,7 @@ def audit_run(
         names: surfaces; all that the model offers and the attack suits where none is named.
         full: every check, in minutes rather than seconds.
         device: where it is computed.
+        before_reading: called with the data before they are prepared.
 
     Raises:
         UserError: ``path`` holds no run or no such checkpoint, its data have changed, or there is no such surface.
@@ -58,6 +60,7 @@ def audit_run(
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
     module, detectors = load_watched(trained, which)
     data: ImageDataModule = build(config.data, cache, seed)
+    before_reading(data)
     data.prepare_data()
     data.setup("fit")
     if data.spec != folder.spec():
