@@ -22,8 +22,9 @@ def written(path: Path, *, replace: bool = False, mode: int = 0o600, flush: bool
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
         temporary = Path(name)
-        with open(handle, "wb", buffering=0) as file:
+        with open(handle, "wb") as file:
             yield file
+            file.flush()
             os.fchmod(file.fileno(), mode)
             if flush:
                 os.fsync(file.fileno())
