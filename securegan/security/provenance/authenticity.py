@@ -10,8 +10,8 @@ from securegan.security.provenance.statement import DirectoryOrigin, ImageOrigin
 from securegan.security.provenance.trust import Purpose, Trust, TrustedKey
 from securegan.security.provenance.verdicts import Verdict
 
-# When a log that is trusted says that this statement was there; None where it does not.
-Logged: TypeAlias = Callable[[Statement], datetime | None]
+# When a log that is trusted first had an entry about the bytes of this SHA-256; None where it has none.
+Logged: TypeAlias = Callable[[str], datetime | None]
 
 REASONS = {
     Verdict.REVOKED: "the key {name} was revoked as {why}",
@@ -36,7 +36,7 @@ def authenticate(
     purpose: Purpose,
     *,
     now: datetime | None = None,
-    logged: Logged | None = None,
+    logged: Callable[[Statement], datetime | None] | None = None,
 ) -> tuple[TrustedKey, Statement]:
     """Signer and statement of an envelope. Raises Rejected."""
     what = "the signature"
@@ -50,8 +50,8 @@ def authenticate(
         raise
     except (AuthenticationError, PolicyError) as error:
         raise Rejected(Verdict.REFUSED, str(error)) from error
-    needed = key.revoked is not None and logged is not None
-    verdict = key.standing(purpose, found.time, now, logged(found) if needed and logged is not None else None)
+    when = logged(found) if key.revoked is not None and logged is not None else None
+    verdict = key.standing(purpose, found.time, now, when)
     if verdict is not None:
         raise Rejected(verdict, _reason(verdict, key, purpose, found))
     return key, found

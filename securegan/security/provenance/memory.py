@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from securegan.errors import UserError
-from securegan.runs.atomic import write_atomically
+from securegan.security.durable import written
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import strict_json
 from securegan.security.provenance.signing import PublicKey
@@ -64,14 +64,14 @@ class Memory:
         """Keep that a trust store was seen. Raises PolicyError where a newer one, or another of its version, was."""
         self._keep("stores", f"{root} {name}", version, digest, what, "version")
 
-    def checkpoint(self, key: str, origin: str, size: int, root: str, what: object) -> None:
+    def checkpoint(self, origin: str, size: int, root: bytes, what: object) -> None:
         """Keep that a log's checkpoint was seen. Raises PolicyError where one of more entries, or another, was."""
-        self._keep("checkpoints", f"{key} {origin}", size, root, what, "size")
+        self._keep("checkpoints", origin, size, root.hex(), what, "size")
 
-    def newest_checkpoint(self, key: str, origin: str) -> tuple[int, str] | None:
-        """Size and root (hexadecimal) of the newest checkpoint seen of a log."""
-        found = self._read()["checkpoints"].get(f"{key} {origin}")
-        return None if found is None else (found[0], found[1])
+    def newest_checkpoint(self, origin: str) -> tuple[int, bytes] | None:
+        """Size and root of the newest checkpoint seen of a log."""
+        found = self._read()["checkpoints"].get(origin)
+        return None if found is None else (found[0], bytes.fromhex(found[1]))
 
     def _keep(self, part: str, name: str, number: int, digest: str, what: object, counted: str) -> None:
         with self.locked():
@@ -100,4 +100,5 @@ class Memory:
         return kept
 
     def _write(self, kept: dict[str, dict[str, Any]]) -> None:
-        write_atomically(self.path, lambda path: path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n"))
+        with written(self.path, replace=True) as file:
+            file.write(json.dumps(kept, indent=1, sort_keys=True).encode() + b"\n")

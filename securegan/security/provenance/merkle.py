@@ -109,7 +109,7 @@ def proves_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 
 def proves_consistency(first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes) -> bool:
-    """Whether ``proof`` shows that the tree of ``first`` leaves, one at least, is the beginning of that of ``second``."""
+    """Whether ``proof`` shows that the ``second`` leaves begin with the ``first``, which are one at least."""
     if not 0 < first <= second or any(len(each) != HASH for each in proof):
         return False
     if first == second:

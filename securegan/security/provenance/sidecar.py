@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from securegan.errors import UserError
-from securegan.runs.atomic import write_atomically
+from securegan.security.durable import written
 from securegan.security.provenance import dsse, statement
 from securegan.security.provenance.authenticity import Logged, Rejected, authenticate
 from securegan.security.provenance.files import digest_file, read_given, read_regular
@@ -62,7 +62,8 @@ def sign(data: bytes, name: str, signer: Signer, origin: ImageOrigin, pixels: st
 def sign_file(path: Path, signer: Signer, origin: ImageOrigin) -> Path:
     """Write the sidecar of an image file; its path. Raises UserError."""
     sidecar = sign(read_given(path, MAX_IMAGE, "the image"), path.name, signer, origin)
-    write_atomically(sidecar_of(path), lambda temporary: temporary.write_bytes(sidecar))
+    with written(sidecar_of(path), replace=True, mode=0o644, flush=False) as file:
+        file.write(sidecar)
     return sidecar_of(path)
 
 
@@ -98,7 +99,14 @@ def _judge(
     if len(sidecar) > LIMIT:
         return Verification(Verdict.REFUSED, f"a sidecar of more than {LIMIT} bytes")
     try:
-        signer, found = authenticate(sidecar, trust, ImageOrigin, "image", now=now, logged=logged)
+        signer, found = authenticate(
+            sidecar,
+            trust,
+            ImageOrigin,
+            "image",
+            now=now,
+            logged=lambda said: logged and logged(said.subjects[0].sha256),
+        )
     except Rejected as error:
         return Verification(error.verdict, str(error))
     if len(found.subjects) != 1:

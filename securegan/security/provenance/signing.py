@@ -1,6 +1,5 @@
 """Ed25519 (RFC 8032) over 32-byte seeds; a key is known by its kid, 16 bytes of the SHA-256 of its SPKI, in hex."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import NoReturn
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from securegan.errors import UserError
+from securegan.security.keys.secret import kid_of_public, pem_of, public_from_pem
+from securegan.security.provenance.files import read_given
 
 SEED = 32  # bytes, of a public key too
 SIGNATURE = 64
@@ -42,7 +42,7 @@ class PublicKey:
     @cached_property
     def kid(self) -> str:
         """32 hexadecimal digits."""
-        return hashlib.sha256(self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:32]
+        return kid_of_public("ed25519", self.raw)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether the holder of the key signed ``message``."""
@@ -54,7 +54,7 @@ class PublicKey:
 
     def pem(self) -> str:
         """The key for others, as PEM (SPKI)."""
-        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        return pem_of("ed25519", self.raw)
 
     @cached_property
     def _key(self) -> Ed25519PublicKey:
@@ -89,13 +89,11 @@ class Signer:
 
 def read_public(path: Path) -> PublicKey:
     """The Ed25519 key of a PEM file. Raises UserError."""
+    text = read_given(path, PEM_LIMIT, "the public key").decode(errors="replace")
     try:
-        with path.open("rb") as file:
-            found = load_pem_public_key(file.read(PEM_LIMIT))
-        if not isinstance(found, Ed25519PublicKey):
-            raise ValueError("no Ed25519 key")
-        return PublicKey(found.public_bytes_raw())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # the parser of PEM raises errors of several kinds
-        raise UserError(f"{path} holds no public key of Ed25519 in PEM.") from error
+        kind, raw = public_from_pem(text, path)
+        if kind != "ed25519":
+            raise UserError(f"{path} holds a key that does not sign: Ed25519 keys do.")
+        return PublicKey(raw)
+    except ValueError as error:
+        raise UserError(f"{path} holds no key to be trusted: {error}.") from error

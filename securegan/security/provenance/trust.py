@@ -16,9 +16,10 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from securegan.errors import UserError
-from securegan.runs.atomic import write_atomically
+from securegan.security.durable import written
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import dsse, strict_json
+from securegan.security.provenance.files import read_given
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import PublicKey, Signer
 from securegan.security.provenance.statement import TIME, Count, Facts, Text, Time, moment
@@ -121,7 +122,7 @@ def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: d
     Args: root: believed for this once; else the roots pinned in ``memory`` are.
     Raises UserError where there is none, AuthenticationError or PolicyError where it is refused.
     """
-    data = _bytes(path)
+    data = read_given(path, LIMIT, "the trust store")
     contents, signed_by = _opened(data, path, memory, root)
     try:
         trust = Trust(contents, signed_by)
@@ -156,7 +157,7 @@ def change_store(
 ) -> Trust:
     """The next version of a store, with other keys, good for ``days`` more. Raises UserError."""
     with memory.locked():
-        contents, signed_by = _opened(_bytes(path), path, memory, None)
+        contents, signed_by = _opened(read_given(path, LIMIT, "the trust store"), path, memory, None)
         if signed_by.kid != root.kid:
             raise UserError(f"{path} is under the root {signed_by.kid}, not under {root.kid}.")
         start = datetime.now(UTC)
@@ -217,17 +218,10 @@ def _opened(data: bytes, path: Path, memory: Memory, root: PublicKey | None) -> 
         raise PolicyError(f"{path} is refused: it holds no trust store of a kind known here.") from error
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(LIMIT)
-    except OSError as error:
-        raise UserError(f"the trust store {path} cannot be read: {error.strerror}.") from error
-
-
 def _write(path: Path, contents: Contents, root: Signer) -> None:
     data = dsse.sign(KIND, strict_json.write(contents.model_dump(exclude_none=True)), root)
-    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    with written(path, replace=True, mode=0o644) as file:
+        file.write(data)
 
 
 def _after(start: datetime, days: int) -> str:

@@ -10,6 +10,7 @@ from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
 from securegan.errors import UserError
+from securegan.security.keys.secret import pem_of
 from securegan.security.provenance.signing import PRIME, PublicKey, Signer, read_public
 
 WYCHEPROOF = json.loads((Path(__file__).parent / "vectors" / "ed25519_wycheproof.json").read_text())["tests"]
@@ -116,13 +117,11 @@ def test_a_key_in_pem_is_read_again(tmp_path: Path) -> None:
     public = Signer(b"k" * 32).public
     (tmp_path / "k.pem").write_text(public.pem())
     assert read_public(tmp_path / "k.pem") == public and len(public.kid) == 32
-    for text in (
-        "",
-        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
-        ECC.generate(curve="p256").public_key().export_key(format="PEM"),
-    ):
+    other = ECC.generate(curve="p256").public_key().export_key(format="PEM")
+    small = pem_of("ed25519", bytes(32))
+    for text in ("", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", other, small):
         (tmp_path / "bad.pem").write_text(text)
-        with pytest.raises(UserError, match=r"no public key of Ed25519"):
+        with pytest.raises(UserError, match=r"holds no"):
             read_public(tmp_path / "bad.pem")
     with pytest.raises(UserError, match="cannot be read"):
         read_public(tmp_path / "none.pem")
