@@ -7,7 +7,7 @@ before torch is loaded.
 import os
 import sys
 
-from securegan.cli import runs
+from securegan.cli import release, runs
 from securegan.cli.parser import PROGRAM, Parser
 from securegan.errors import UserError, near_match
 
@@ -22,6 +22,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
     runs.add(commands)
+    release.add(commands)
     if not command.startswith("-") and command not in commands.choices:
         sys.stderr.write(
             f"{PROGRAM}: there is no command '{command}': expected one of {', '.join(commands.choices)}."

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from securegan.cli.parser import Commands, positive
-from securegan.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -98,14 +97,11 @@ def _sample(arguments: argparse.Namespace) -> None:
     from securegan.installation import check_installation
 
     check_installation()
-    from securegan.runs.sampling import class_of, load_module, write_samples
+    from securegan.runs.sampling import class_of, load_module, moved, write_samples
 
     module = load_module(arguments.run, arguments.checkpoint)
     label = None if arguments.label is None else class_of(module, arguments.label)
-    try:
-        module.to(arguments.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device={arguments.device} cannot be used: {str(error).splitlines()[0]}") from error
+    moved(module, arguments.device)
     averaged = arguments.weights == "ema"
     write_samples(module, arguments.out, arguments.n, seed=arguments.seed, label=label, averaged=averaged)
     sys.stdout.write(f"{arguments.n} images in {arguments.out}\n")

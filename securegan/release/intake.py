@@ -83,7 +83,7 @@ class Gate:
             pixels = decode(data, name, size, channels, max_pixels=self.limits.pixels).pixels
             if self.judge is not None:
                 anomaly, threshold = self.judge
-                score = float(anomaly.scores(torch.from_numpy(pixels)[None].float() / 255))
+                score = float(anomaly.scores(torch.from_numpy(pixels.copy())[None].float() / 255))
                 if not score <= threshold:  # what is no number is refused
                     raise BadImage(f"unlike the images of the run at the gate ({score:.3g} above {threshold:.3g})")
         except BadImage as bad:

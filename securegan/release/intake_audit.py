@@ -8,6 +8,7 @@ that get through, and it is 1 for a radius without bounds wherever gradients are
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,9 +22,11 @@ from securegan.data.module import ImageDataModule
 from securegan.metrics.robustness import wilson
 from securegan.models.base import GenerativeModule
 from securegan.randomness import permutation, seed_of
-from securegan.release.anomaly import Anomaly
+from securegan.release.anomaly import Anomaly, threshold_of
+from securegan.release.intake import calibrated, data_of
+from securegan.runs.folder import RunFolder
 
-STEPS, RESTARTS = 50, 2
+STEPS, RESTARTS = 40, 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Passed:
     eps: float
     accepted: int
     n: int
+
+    @property
+    def share(self) -> float:
+        """Of the inputs."""
+        return self.accepted / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -79,6 +87,16 @@ def audit_gate(
     if "label" in module.surfaces():
         rows += _adversarial(anomaly, threshold, clean, torch.cat([y for _, y, _ in batches]), keys, eps, seed)
     return rows
+
+
+def audit_run(run: Path, false_positive_rate: float, *, images: int = 64) -> list[Passed]:
+    """The audit of a run's gate, at the usual radius of its data and without bounds."""
+    folder = RunFolder.open(run)
+    anomaly, calibration = calibrated(run)
+    data = data_of(folder)
+    eps = [data.spec.eps, 1.0]
+    threshold = threshold_of(calibration, false_positive_rate)
+    return audit_gate(anomaly, threshold, data, images=images, eps=eps, seed=int(folder.config().seed))
 
 
 def _adversarial(

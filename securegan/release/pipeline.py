@@ -13,37 +13,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from torch import Tensor
 
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
-from securegan.release.plan import IMAGES, REVIEW, Plan
+from securegan.release.entries import OF_MODEL, REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, of_model
+from securegan.release.flush import flush
+from securegan.release.plan import FOLDERS, Plan
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
 from securegan.runs.sampling import in_8_bits, picture, whole_batches
-from securegan.security.durable import flush_folder, written
+from securegan.security.durable import written
+from securegan.security.envelope.files import SUFFIX as SEALED
+from securegan.security.provenance.log import Entry
 from securegan.security.provenance.pixels import digest_of
 from securegan.security.provenance.sidecar import SUFFIX
-
-SEALED = ".sge"
-Entry = dict[str, Any]
-
-
-class Ledger(Protocol):
-    """An append-only log."""
-
-    def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """On the disk when this returns; a process killed within leaves the first few of them, or none."""
-
-    def entries(self) -> Iterator[Mapping[str, Any]]:
-        """All that were appended, in order."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What is done to an image's bytes.
+    """What is done to an image's bytes, and where it is written down.
 
     ``sign(file, name, number, pixels)`` gives the sidecar; ``pixels`` is their digest. ``seal(data, name)`` gives the
     envelope; without it files are written as they are.
@@ -51,21 +41,21 @@ class Tools:
 
     sign: Callable[[bytes, str, int, str], bytes]
     seal: Callable[[bytes, str], bytes] | None
-    ledger: Ledger
+    log: ReleaseLog
 
 
 @dataclass
 class Counts:
     """Images of a release, by what became of them."""
 
-    released: int = 0
+    release: int = 0
     review: int = 0
-    rejected: int = 0
+    rejection: int = 0
 
     @property
     def all(self) -> int:
         """How many were sampled."""
-        return self.released + self.review + self.rejected
+        return self.release + self.review + self.rejection
 
 
 @dataclass(frozen=True)
@@ -84,6 +74,7 @@ class Pipeline:
         self.module, self.screen, self.plan, self.folder, self.tools = module, screen, plan, folder, tools
         self.watch = Stopwatch()
         self.counts = Counts()
+        self.made = self.sealed = 0  # images and envelopes of this process
 
     def run(self, n: int, progress: Callable[[int], object] = lambda done: None) -> Counts:
         """Bring the release to images 0 to ``n`` - 1, whatever there is of it already; gives the counts of all.
@@ -95,7 +86,7 @@ class Pipeline:
         first = self.counts.all
         progress(first)
         try:
-            for part in (IMAGES, REVIEW):
+            for part in FOLDERS.values():
                 (self.folder / part).mkdir(exist_ok=True)
                 _sweep(self.folder / part, first)
             with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
@@ -119,24 +110,21 @@ class Pipeline:
     def _count(self) -> None:
         """How far an earlier process came, as the log says."""
         begun = False
-        for entry in self.tools.ledger.entries():
-            if entry.get("release") != self.plan.id:
-                continue
-            if entry["event"] == "release":
+        for entry in self.tools.log.entries():
+            if entry.kind == OF_MODEL:
                 begun = True
-            elif entry["number"] == self.counts.all:
-                self._add(entry["event"])
+            elif entry.details.get("number") == self.counts.all:
+                self._add(entry)
             else:
                 raise UserError(
-                    f"the log of {self.folder} is not one of this release: image {entry['number']} stands where "
-                    f"{self.counts.all} should; begin anew with another --out."
+                    f"the log of {self.folder} is not one of this release: image {entry.details.get('number')} stands "
+                    f"where {self.counts.all} should; begin anew with another --out."
                 )
         if not begun:
-            facts = {"model": self.plan.model, "config": self.plan.config, "seed": self.plan.seed}
-            self.tools.ledger.append([{"event": "release", "release": self.plan.id, "run": self.plan.run, **facts}])
+            self.tools.log.append([of_model(self.plan)])
 
-    def _add(self, event: str) -> None:
-        setattr(self.counts, event, getattr(self.counts, event) + 1)
+    def _add(self, entry: Entry) -> None:
+        setattr(self.counts, entry.kind, getattr(self.counts, entry.kind) + 1)
 
     def _screened(self, first: int, stop: int) -> Iterator[list[_Image]]:
         """The images ``first`` to ``stop`` (exclusive), by forwards; judged by the pixels that will be in the file."""
@@ -169,46 +157,48 @@ class Pipeline:
     def _finish(self, image: _Image) -> Entry:
         """Write the files of an image; gives its entry for the log."""
         name = f"{image.number:06d}.png"
-        event = "released" if not image.flagged else "review" if self.plan.on_flagged == "review" else "rejected"
+        kind: Kind = RELEASED if not image.flagged else REVIEW if self.plan.on_flagged == "review" else REJECTED
         channels, height, width = image.pixels.shape
         raw = image.pixels.permute(1, 2, 0).contiguous().numpy().tobytes()
         with self.watch.stage("sign"):
             pixels = digest_of("L" if channels == 1 else "RGB", width, height, raw)
-        entry: Entry = {"event": event, "release": self.plan.id, "number": image.number, "pixelSha256": pixels}
+        told: dict[str, str | int | bool] = {"release": self.plan.id, "number": image.number, "pixels": pixels}
         if image.label:
-            entry["class"] = image.label
-        if image.scores:
-            entry["scores"] = [f"{score:.6g}" for score in image.scores]
-        if event == "rejected":
-            return entry
+            told["class"] = image.label
+        for detector, score in zip(self.screen.detectors, image.scores, strict=True):
+            told[f"score {detector.name}"] = f"{score:.6g}"
+        if kind == REJECTED:
+            return Entry(kind=kind, name=name, details=told)
         with self.watch.stage("encode"):
             held = io.BytesIO()
             picture(image.pixels).save(held, format="PNG")
             data = held.getvalue()
         files = {name: data}
-        if event == "released":
+        if kind == RELEASED:
             with self.watch.stage("sign"):
                 # the sidecar first: an image that can be seen can be verified
                 files = {name + SUFFIX: self.tools.sign(data, name, image.number, pixels), name: data}
-                entry["sha256"] = hashlib.sha256(data).hexdigest()
         if self.tools.seal is not None:
             with self.watch.stage("encrypt"):
-                files = {f"{name}{SEALED}": self.tools.seal(content, name) for name, content in files.items()}
+                files = {f"{part}{SEALED}": self.tools.seal(content, part) for part, content in files.items()}
         with self.watch.stage("write"):
-            _write(self.folder / (IMAGES if event == "released" else REVIEW), files)
-        return entry
+            _write(self.folder / FOLDERS[kind], files)
+        return Entry(kind=kind, subject=hashlib.sha256(data).hexdigest(), name=name, details=told)
 
     def _commit(self, ready: Sequence[Future[Entry]], progress: Callable[[int], object]) -> None:
         """Log the images of a forward, once their files are on the disk."""
         if not ready:
             return
         entries = [future.result() for future in ready]
+        with self.watch.stage("flush"):
+            flush(self.folder)
         with self.watch.stage("log"):
-            for part in (IMAGES, REVIEW):
-                flush_folder(self.folder / part)
-            self.tools.ledger.append(entries)
+            self.tools.log.append(entries)
         for entry in entries:
-            self._add(entry["event"])
+            self._add(entry)
+            self.made += 1
+            if self.tools.seal is not None and entry.kind != REJECTED:
+                self.sealed += 2 if entry.kind == RELEASED else 1
         progress(self.counts.all)
 
 
@@ -216,7 +206,6 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         with written(folder / name, replace=True, mode=0o644, flush=False) as file:
             file.write(content)
-            os.fsync(file.fileno())  # its name is flushed with those of the whole forward
 
 
 def _sweep(folder: Path, first: int) -> None:

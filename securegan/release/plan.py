@@ -14,7 +14,7 @@ from securegan.errors import UserError
 from securegan.runs.atomic import require_empty, write_json
 
 PLAN = "release.json"
-IMAGES, REVIEW = "images", "review"
+FOLDERS = {"release": "images", "review": "review"}  # by the kind of an image's entry in the log
 Flagged = Literal["review", "reject"]
 
 
@@ -32,7 +32,7 @@ class Plan:
     on_flagged: Flagged
     detectors: list[dict[str, object]]
     recipients: list[str]  # kids
-    log: str  # the log's origin
+    log: str  # its origin; empty where it is the release's own
     id: str = ""  # drawn when the release begins
     format: int = 1
 

@@ -26,7 +26,7 @@ from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import read_index
 from securegan.runs.folder import AUDIT, RunFolder
-from securegan.runs.sampling import load_watched
+from securegan.runs.sampling import load_watched, moved
 
 
 def audit_run(
@@ -67,10 +67,7 @@ def audit_run(
         raise UserError(f"the data of {path} have changed since the run: restore them to audit it.")
     attack = _attack(config.attack, data)
     protocol: Protocol = build(config.metrics)
-    try:
-        module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
+    moved(module, device)
     judge = load_or_train_judge(data, cache).to(device)
     module.settle(data)
     evaluator = Evaluator(data, judge, [], attack, protocol, seed)

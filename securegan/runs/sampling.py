@@ -53,6 +53,14 @@ def load_watched(path: Path, which: str = "best") -> tuple[GenerativeModule, lis
     return module, detectors
 
 
+def moved(module: GenerativeModule, device: str) -> GenerativeModule:
+    """``module`` on a device that the user names; raises UserError where there is none such."""
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def class_of(module: GenerativeModule, name: str) -> int:
     """The class with this name or, where no name is so, this number.
 

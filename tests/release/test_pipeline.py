@@ -4,8 +4,9 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from securegan.detectors.base import Detector
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.release import pipeline
+from securegan.release.entries import ReleaseLog, open_log
 from securegan.release.pipeline import Counts, Pipeline, Tools
 from securegan.release.plan import Plan, opened
 from securegan.release.screening import Screen
 from securegan.runs.sampling import TOGETHER, load_watched, sample
 from securegan.security.provenance import sidecar
+from securegan.security.provenance.log import Entry, Log, read_entry
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import ImageOrigin
 
@@ -31,28 +34,16 @@ KEY = Signer(bytes(range(32)))
 SEAL = b"sealed:"
 
 
-class Lines:
-    """A log of lines, each on the disk when it is appended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        for entry in entries:
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-
-    def entries(self) -> Iterator[Mapping[str, Any]]:
-        if self.path.exists():
-            yield from map(json.loads, self.path.read_text().splitlines())
-
-
 def sign(data: bytes, name: str, number: int, pixels: str) -> bytes:
     return sidecar.sign(data, name, KEY, ImageOrigin(index=number), pixels)
 
 
 def seal(data: bytes, name: str) -> bytes:
     return SEAL + data
+
+
+def a_log(tmp_path: Path) -> Log:
+    return open_log(tmp_path / "log", "test", KEY)
 
 
 def a_plan(**changed: object) -> Plan:
@@ -75,15 +66,17 @@ def release(watched: tuple[GenerativeModule, list[Detector]], tmp_path: Path) ->
 
     def run(n: int = N, *, sealed: bool = False, **plan: object) -> Counts:
         module, detectors = watched
-        tools = Tools(sign, seal if sealed else None, Lines(tmp_path / "log"))
         with opened(tmp_path / "out", a_plan(**plan)) as begun:
+            tools = Tools(sign, seal if sealed else None, ReleaseLog(a_log(tmp_path), KEY, (), begun.id))
             return Pipeline(module, Screen(module, detectors), begun, tmp_path / "out", tools).run(n)
 
     return run
 
 
-def logged(tmp_path: Path) -> list[dict[str, Any]]:
-    return [dict(entry) for entry in Lines(tmp_path / "log").entries()]
+def logged(tmp_path: Path) -> list[Entry]:
+    log = a_log(tmp_path)
+    entries = [read_entry(line) for line in log.lines(log.checkpoint([KEY.public])[0])]
+    return [entry for entry in entries if entry.kind != "mended"]
 
 
 def images_of(tmp_path: Path, part: str = "images") -> set[int]:
@@ -93,14 +86,14 @@ def images_of(tmp_path: Path, part: str = "images") -> set[int]:
 def assert_complete(tmp_path: Path, n: int, *, sealed: bool = False) -> None:
     """Every image is once in the log, in order, with its files; each released image has a sidecar that speaks of it."""
     start, *entries = logged(tmp_path)
-    assert start["event"] == "release" and [entry["number"] for entry in entries] == list(range(n))
-    for part, event in (("images", "released"), ("review", "review")):
-        assert images_of(tmp_path, part) == {entry["number"] for entry in entries if entry["event"] == event}
+    assert start.kind == "training" and [entry.details["number"] for entry in entries] == list(range(n))
+    for part, kind in (("images", "release"), ("review", "review")):
+        assert images_of(tmp_path, part) == {entry.details["number"] for entry in entries if entry.kind == kind}
         names = [path.name for path in (tmp_path / "out" / part).iterdir()]
         assert all(name.endswith(".sge") == sealed and not name.startswith(".") for name in names)
     for entry in entries:
-        if entry["event"] == "released":
-            assert_signed(tmp_path / "out" / "images" / f"{entry['number']:06d}.png", entry["sha256"], sealed=sealed)
+        if entry.kind == "release":
+            assert_signed(tmp_path / "out" / "images" / str(entry.name), entry.subject, sealed=sealed)
 
 
 def assert_signed(path: Path, digest: str | None = None, *, sealed: bool = False) -> None:
@@ -122,24 +115,24 @@ def test_a_release_holds_the_samples_of_its_seed(
     release: Release, watched: tuple[GenerativeModule, list[Detector]], tmp_path: Path
 ) -> None:
     counts = release()
-    assert counts.all == N and counts.review > 0 and counts.released > counts.review
+    assert counts.all == N and counts.review > 0 and counts.release > counts.review
     assert_complete(tmp_path, N)
     images = torch.cat([part for part, _ in sample(watched[0], N, seed=0)])
     for entry in logged(tmp_path)[1:]:
-        part = "images" if entry["event"] == "released" else "review"
-        with Image.open(tmp_path / "out" / part / f"{entry['number']:06d}.png") as written:
-            expected = images[entry["number"], 0].mul(255).round().byte().numpy()
+        part, number = "images" if entry.kind == "release" else "review", int(entry.details["number"])
+        with Image.open(tmp_path / "out" / part / str(entry.name)) as written:
+            expected = images[number, 0].mul(255).round().byte().numpy()
             assert np.array_equal(np.asarray(written), expected)
-        assert entry["class"] == str(entry["number"] % 10)
-        score, limit = float(entry["scores"][0]), watched[1][0].threshold
-        assert (score > limit) == (entry["event"] == "review") or abs(score - limit) < 1e-4
+        assert entry.details["class"] == str(number % 10)
+        score, limit = float(entry.details["score mahalanobis"]), watched[1][0].threshold
+        assert (score > limit) == (entry.kind == "review") or abs(score - limit) < 1e-4
 
 
 def test_flagged_images_are_rejected_where_asked(release: Release, tmp_path: Path) -> None:
     counts = release(on_flagged="reject")
-    assert counts.rejected > 0 and counts.review == 0 and not images_of(tmp_path, "review")
-    assert len(images_of(tmp_path)) == counts.released == N - counts.rejected
-    assert all("pixelSha256" in entry for entry in logged(tmp_path)[1:])  # which can be recognised should it turn up
+    assert counts.rejection > 0 and counts.review == 0 and not images_of(tmp_path, "review")
+    assert len(images_of(tmp_path)) == counts.release == N - counts.rejection
+    assert all("pixels" in entry.details for entry in logged(tmp_path)[1:])  # which can be recognised should it turn up
 
 
 def test_more_images_follow_and_fewer_change_nothing(release: Release, tmp_path: Path) -> None:
@@ -152,11 +145,11 @@ def test_more_images_follow_and_fewer_change_nothing(release: Release, tmp_path:
     whole = logged(tmp_path)
     for path in sorted((tmp_path / "out").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    (tmp_path / "log").unlink()
+    shutil.rmtree(tmp_path / "log")
     release(N)  # at once: the same images, judged the same
 
-    def told(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{key: value for key, value in entry.items() if key != "release"} for entry in entries]
+    def told(entries: list[Entry]) -> list[object]:
+        return [(entry.kind, entry.subject, {**entry.details, "release": ""}) for entry in entries]
 
     assert told(logged(tmp_path)) == told(whole)
 
@@ -167,10 +160,12 @@ STAGES = {
     "encode": ("securegan.release.pipeline.picture", 40),
     "sign": ("securegan.security.provenance.sidecar.sign", 30),
     "write": ("securegan.release.pipeline.written", 65),
-    "flush": ("os.fsync", 66),
+    "flush": ("securegan.release.pipeline.flush", 1),
     "rename": ("os.replace", 67),
-    "log": ("test_pipeline.Lines.append", 2),
-    "first log": ("test_pipeline.Lines.append", 0),
+    "log": ("securegan.security.provenance.log.Writer.commit", 2),
+    "sign log": ("securegan.security.provenance.log.Log._sign", 3),
+    "first log": ("securegan.security.provenance.log.Log._sign", 0),
+    "frontier": ("securegan.security.provenance.log.Log._keep", 2),
     "last": ("securegan.release.pipeline.Pipeline._add", 35),
 }
 
@@ -184,9 +179,7 @@ def _killed(at: str, after: int, act: Callable[[], object], *, done: bool) -> in
     try:
         with pytest.MonkeyPatch.context() as patch:
             calls = iter(range(10**6))
-            owner: Any = Lines if at.startswith("test_pipeline") else None
-            name = at.rpartition(".")[2]
-            found = getattr(owner, name) if owner else _resolved(at)
+            found = _resolved(at)
 
             def deadly(*args: Any, **kwargs: Any) -> Any:
                 now = next(calls) == after
@@ -197,10 +190,7 @@ def _killed(at: str, after: int, act: Callable[[], object], *, done: bool) -> in
                     os.kill(os.getpid(), signal.SIGKILL)
                 return result
 
-            if owner:
-                patch.setattr(owner, name, deadly)
-            else:
-                patch.setattr(at, deadly)
+            patch.setattr(at, deadly)
             act()
     finally:
         os._exit(0)  # only where it was not killed
@@ -230,26 +220,17 @@ def test_killed_at_any_stage_and_started_again(
     assert_complete(tmp_path, N, sealed=sealed)
 
 
-def test_killed_between_two_lines_of_the_log(release: Release, tmp_path: Path) -> None:
-    """The log of a forward's images is not one step."""
-    status = _killed("json.dumps", 40, release, done=False)
-    assert os.WIFSIGNALED(status)
-    assert len(logged(tmp_path)) % TOGETHER > 1
-    release()
-    assert_complete(tmp_path, N)
-
-
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fsync, calls = os.fsync, iter(range(10**6))
+    write, calls = pipeline._write, iter(range(10**6))
 
-    def full(handle: int) -> None:
-        if next(calls) >= 72:
+    def full(folder: Path, files: Any) -> None:
+        if next(calls) >= 35:
             raise OSError(28, "No space left on device")
-        fsync(handle)
+        write(folder, files)
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(pipeline, "_write", full)
     with pytest.raises(UserError, match=r"No space left on device; the 32 images done so far are kept") as caught:
         release()
     assert str(caught.value).count(". ") == 0
@@ -300,10 +281,29 @@ def test_rubble_goes_and_what_others_laid_there_stays(release: Release, tmp_path
 
 def test_a_log_that_lacks_an_image_is_not_gone_on_with(release: Release, tmp_path: Path) -> None:
     release(5)
-    lines = (tmp_path / "log").read_text().splitlines()
-    (tmp_path / "log").write_text("\n".join(lines[:3] + lines[4:]) + "\n")
-    with pytest.raises(UserError, match="image 3 stands where 2 should"):
-        release(6)
+    own = json.loads((tmp_path / "out" / "release.json").read_text())["id"]
+    strange = Entry(kind="release", subject="a" * 64, details={"release": own, "number": 6})
+    a_log(tmp_path).append([strange], KEY)
+    with pytest.raises(UserError, match="image 6 stands where 5 should"):
+        release(8)
+
+
+def test_a_log_that_was_cut_is_not_gone_on_with(release: Release, tmp_path: Path) -> None:
+    release(5)
+    path = tmp_path / "log" / "log.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    with pytest.raises(UserError, match="truncated to 3 entries"):
+        release(8)
+
+
+def test_releases_share_a_log(release: Release, tmp_path: Path) -> None:
+    release(5)
+    shutil.move(tmp_path / "out", tmp_path / "first")
+    release(4)
+    assert len(logged(tmp_path)) == 5 + 4 + 2
+    shutil.rmtree(tmp_path / "out")
+    shutil.move(tmp_path / "first", tmp_path / "out")
+    assert release(6).all == 6
 
 
 def test_an_unfitted_detector_screens_nothing(make_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -332,15 +332,15 @@ def test_memory_holds_two_forwards_at_most(release: Release, monkeypatch: pytest
     alive, most = set(), 0
     finish, add = pipeline.Pipeline._finish, pipeline.Pipeline._add
 
-    def counted(self: Pipeline, image: Any) -> dict[str, Any]:
+    def counted(self: Pipeline, image: Any) -> Entry:
         nonlocal most
         alive.add(image.number)
         most = max(most, len(alive))
         return finish(self, image)
 
-    def forgotten(self: Pipeline, event: str) -> None:
+    def forgotten(self: Pipeline, entry: Entry) -> None:
         alive.discard(self.counts.all)
-        add(self, event)
+        add(self, entry)
 
     monkeypatch.setattr(pipeline.Pipeline, "_finish", counted)
     monkeypatch.setattr(pipeline.Pipeline, "_add", forgotten)
