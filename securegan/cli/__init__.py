@@ -7,13 +7,14 @@ before torch is loaded.
 import os
 import sys
 
-from securegan.cli import release, runs
+from securegan.cli import envelopes, keys, provenance, release, runs
 from securegan.cli.parser import PROGRAM, Parser
 from securegan.errors import UserError, near_match
+from securegan.security.errors import AuthenticationError
 
 
 def main() -> None:
-    """Dispatch on the first argument; a user's mistake ends with one sentence and exit code 2."""
+    """Dispatch on the first argument; a forgery ends with one sentence and exit code 1, a user's mistake with 2."""
     command, *rest = sys.argv[1:] or ["--help"]
     if command == "run":
         # As a module of its own: DDP starts its other processes with the same command.
@@ -23,6 +24,9 @@ def main() -> None:
     commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
     runs.add(commands)
     release.add(commands)
+    keys.add(commands)
+    envelopes.add(commands)
+    provenance.add(commands)
     if not command.startswith("-") and command not in commands.choices:
         sys.stderr.write(
             f"{PROGRAM}: there is no command '{command}': expected one of {', '.join(commands.choices)}."
@@ -34,4 +38,4 @@ def main() -> None:
         arguments.do(arguments)
     except UserError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, AuthenticationError) else 2)

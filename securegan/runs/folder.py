@@ -35,7 +35,7 @@ AUDIT = "audit.json"
 
 PACKAGES = (
     "securegan", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "kornia", "hydra-core",
-    "omegaconf", "wandb", "scikit-learn", "numpy", "pillow", "pycryptodome",
+    "omegaconf", "wandb", "scikit-learn", "numpy", "pillow", "cryptography", "pycryptodome",
 )  # fmt: skip
 
 STALE = (  # what a run that died before its first saved point may have left

@@ -33,7 +33,7 @@ def as_text(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class Key:
-    """``public`` has 32 bytes, or none for a symmetric key; ``sealed`` and ``opened`` count envelopes."""
+    """``public`` has 32 bytes, or none for a symmetric key; ``sealed`` counts envelopes."""
 
     kid: str
     name: str
@@ -47,7 +47,6 @@ class Key:
     revoked_at: datetime | None = None
     public: bytes | None = None
     sealed: int = 0
-    opened: int = 0
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kid[:8]})"
@@ -102,7 +101,6 @@ class Key:
             **times,
             "public": self.public and self.public.hex(),
             "sealed": self.sealed,
-            "opened": self.opened,
         }
 
     @classmethod
@@ -126,7 +124,6 @@ class Key:
             revoked_at=times["revoked_at"],
             public=public,
             sealed=int(found["sealed"]),
-            opened=int(found["opened"]),
         )
         if (
             key.kind not in KINDS

@@ -144,12 +144,12 @@ class KeyRing:
 
         return self._change(change)
 
-    def count(self, key: Key, *, sealed: int = 0, opened: int = 0) -> None:
-        """Add to the numbers of envelopes that ``key`` has sealed and opened."""
+    def count(self, key: Key, sealed: int) -> None:
+        """Add to the number of envelopes that ``key`` has sealed."""
 
         def change(keys: list[Key]) -> Key:
             old = self.find(key.kid)
-            counted = replace(old, sealed=old.sealed + sealed, opened=old.opened + opened)
+            counted = replace(old, sealed=old.sealed + sealed)
             keys[keys.index(old)] = counted
             return counted
 
@@ -197,7 +197,7 @@ class KeyRing:
                 self._keys = keys
         except Timeout as error:
             raise UserError(f"the key ring {self.folder} is in use by another process: try again.") from error
-        except PermissionError as error:
+        except OSError as error:
             raise UserError(f"the key ring {self.folder} cannot be written: {error.strerror}.") from error
         return changed
 

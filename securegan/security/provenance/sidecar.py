@@ -12,6 +12,7 @@ from pathlib import Path
 
 from securegan.errors import UserError
 from securegan.security.durable import written
+from securegan.security.errors import PolicyError
 from securegan.security.provenance import dsse, statement
 from securegan.security.provenance.authenticity import Logged, Rejected, authenticate
 from securegan.security.provenance.files import digest_file, read_given, read_regular
@@ -39,6 +40,11 @@ class Verification:
         """What the signer says of an image that is as it was signed, and of no other."""
         origin = self.statement.origin if self.statement is not None and self.verdict.acceptable else None
         return origin if isinstance(origin, ImageOrigin) else None
+
+    def require(self, what: object) -> None:
+        """Raises PolicyError about ``what`` where the verdict is not acceptable."""
+        if not self.verdict.acceptable:
+            raise PolicyError(f"{what} is refused, {self.verdict}: {self.reason}.")
 
 
 def sidecar_of(path: Path) -> Path:

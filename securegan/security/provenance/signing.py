@@ -5,10 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from securegan.errors import UserError
+from securegan.security.keys.ring import KeyRing
 from securegan.security.keys.secret import kid_of_public, pem_of, public_from_pem
 from securegan.security.provenance.files import read_given
 
@@ -80,6 +82,10 @@ class Signer:
         """64 bytes."""
         return self._key.sign(message)
 
+    def certify(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """A certificate under this key."""
+        return builder.sign(self._key, None)
+
     def __repr__(self) -> str:
         return f"Signer({self.kid})"
 
@@ -97,3 +103,10 @@ def read_public(path: Path) -> PublicKey:
         return PublicKey(raw)
     except ValueError as error:
         raise UserError(f"{path} holds no key to be trusted: {error}.") from error
+
+
+def signer_of(ring: KeyRing, name: str, purpose: str) -> Signer:
+    """The signing key of that name or kid in a key ring. Raises UserError; PolicyError where it must not sign that."""
+    key = ring.find(name)
+    key.require("sign", purpose)
+    return Signer(ring.secret(key))

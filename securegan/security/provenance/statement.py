@@ -34,7 +34,7 @@ def now() -> str:
 
 def moment(text: str) -> datetime:
     """The time that ``text`` says. Raises ValueError where it does not read ``2026-11-21T20:13:10Z``."""
-    found = datetime.strptime(text, TIME).replace(tzinfo=UTC)
+    found = datetime.fromisoformat(text).replace(tzinfo=UTC)
     if found.strftime(TIME) != text:
         raise ValueError(f"the time {text} is not written as {now()}")
     return found

@@ -156,19 +156,20 @@ def change_store(
     days: int = 365,
 ) -> Trust:
     """The next version of a store, with other keys, good for ``days`` more. Raises UserError."""
-    with memory.locked():
-        contents, signed_by = _opened(read_given(path, LIMIT, "the trust store"), path, memory, None)
-        if signed_by.kid != root.kid:
-            raise UserError(f"{path} is under the root {signed_by.kid}, not under {root.kid}.")
-        start = datetime.now(UTC)
-        version, keys = contents.version + 1, change(contents.keys)
-        update = {"version": version, "time": start.strftime(TIME), "until": _after(start, days), "keys": keys}
-        changed = contents.model_copy(update=update)
-        try:
-            Trust(changed, root.public)
-        except ValueError as error:
-            raise UserError(f"{path} cannot be changed so: {error}.") from error
-        _write(path, changed, root)
+    data = read_given(path, LIMIT, "the trust store")
+    contents, signed_by = _opened(data, path, memory, None)
+    memory.store(signed_by.kid, contents.name, contents.version, hashlib.sha256(data).hexdigest(), path)
+    if signed_by.kid != root.kid:
+        raise UserError(f"{path} is under the root {signed_by.kid}, not under {root.kid}.")
+    start = datetime.now(UTC)
+    version, keys = contents.version + 1, change(contents.keys)
+    update = {"version": version, "time": start.strftime(TIME), "until": _after(start, days), "keys": keys}
+    changed = contents.model_copy(update=update)
+    try:
+        Trust(changed, root.public)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be changed so: {error}.") from error
+    _write(path, changed, root)
     return read_store(path, memory)
 
 

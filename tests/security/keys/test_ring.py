@@ -25,7 +25,6 @@ from securegan.security.keys.secret import (
     kid_of_public,
     pem_of,
     public_from_pem,
-    read_secret,
     secret_from_text,
 )
 
@@ -204,10 +203,9 @@ def test_no_secret_in_repr_errors_pickles_or_the_ring_file(ring: KeyRing, folder
 
 def test_counts_are_kept(ring: KeyRing, folder: Path) -> None:
     key = ring.new("archive")
-    ring.count(key, sealed=3)
-    ring.count(key, sealed=2, opened=1)
-    found = KeyRing.open(folder).find("archive")
-    assert (found.sealed, found.opened) == (5, 1)
+    ring.count(key, 3)
+    ring.count(key, 2)
+    assert KeyRing.open(folder).find("archive").sealed == 5
 
 
 def test_a_process_killed_before_the_ring_is_written_leaves_the_ring_as_it_was(
@@ -282,21 +280,6 @@ def test_a_damaged_ring_is_refused_by_name(ring: KeyRing, folder: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=r"ring\.json"):
             KeyRing.open(folder)
-
-
-@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_fuzzed_keys_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "fuzzed.key"
-    path.write_bytes(data)
-    path.chmod(0o600)
-    if len(data) != 32:
-        with pytest.raises(UserError):
-            read_secret(path)
-    for parse in (lambda text: public_from_pem(text, "a file"), lambda text: secret_from_text(text, "VARIABLE")):
-        try:
-            parse(data.decode("latin-1"))
-        except UserError:
-            continue
 
 
 @given(kind=st.sampled_from(KINDS), secret=st.binary(min_size=32, max_size=32))

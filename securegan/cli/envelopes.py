@@ -1,0 +1,302 @@
+"""Commands on envelopes: ``seal``, ``open`` and ``rewrap``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securegan.cli.keys import add_ring, open_ring
+from securegan.cli.parser import Commands
+from securegan.errors import UserError
+
+if TYPE_CHECKING:
+    from securegan.security.envelope.header import Header
+    from securegan.security.envelope.recipients import Identity, Password, Recipient
+    from securegan.security.keys.ring import KeyRing
+
+SUFFIX = ".sge"
+STREAM = Path("-")
+PASSWORD = "SECUREGAN_PASSWORD"
+VARIABLE = "env:"
+
+
+def add(commands: Commands) -> None:
+    """The commands of this module."""
+    seal = commands.add_parser("seal", help="encrypt a file or a whole folder for keys or a password")
+    seal.add_argument("path", type=Path, metavar="PATH", help="a file, a folder, or - for what is piped in")
+    seal.add_argument("--out", type=Path, metavar="FILE", help=f"default: PATH{SUFFIX}; - for a pipe")
+    _add_recipients(seal)
+    seal.add_argument("--purpose", help="image, checkpoint, dataset, run or transport (default: as the key's, if one)")
+    seal.add_argument(
+        "--object", metavar="ID", help="a name that all versions share, for all to read (default: random)"
+    )
+    seal.add_argument("--version", type=int, default=0, metavar="N", help="older ones are refused once N was opened")
+    seal.add_argument("--skip-links", action="store_true", help="leave links of a folder out instead of refusing it")
+    _add_common(seal)
+    seal.set_defaults(do=_seal)
+    opened = commands.add_parser("open", help="decrypt what was sealed; exit code 1 where it was changed")
+    opened.add_argument("path", type=Path, metavar="FILE", help="an envelope, or - for what is piped in")
+    opened.add_argument("--out", type=Path, metavar="PATH", help=f"default: FILE without {SUFFIX}; - for a pipe")
+    _add_identities(opened)
+    opened.add_argument("--purpose", help="refuse an envelope for any other")
+    opened.add_argument("--object", metavar="ID", help="refuse an envelope of any other")
+    opened.add_argument("--at-least", type=int, default=0, metavar="N", help="refuse older versions")
+    opened.add_argument("--older", action="store_true", help="open a version older than one that was opened before")
+    opened.add_argument("--info", action="store_true", help="tell what anybody can read of it, unchecked, and no more")
+    _add_common(opened)
+    opened.set_defaults(do=_open)
+    rewrap = commands.add_parser("rewrap", help="seal envelopes for other keys, their content as it is")
+    rewrap.add_argument("paths", type=Path, nargs="+", metavar="FILE")
+    _add_recipients(rewrap)
+    rewrap.add_argument(
+        "--key", action="append", default=[], metavar="KEY", help="that opens them (default: every key of the ring)"
+    )
+    rewrap.add_argument("--old-password-file", type=Path, metavar="FILE", help="the first line opens them")
+    rewrap.add_argument(
+        "--even-revoked", action="store_true", help="open by keys that are revoked, to save what is left"
+    )
+    rewrap.add_argument("--add", action="store_true", help="keep the recipients there are")
+    add_ring(rewrap)
+    rewrap.set_defaults(do=_rewrap)
+
+
+def _add_recipients(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="name or kid, a file of a public or secret key, or env:NAME; may be given again",
+    )
+    _add_password(parser)
+
+
+def _add_identities(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="KEY", help="as of seal --to (default: every key of the ring)"
+    )
+    parser.add_argument(
+        "--even-revoked", action="store_true", help="open by keys that are revoked, to save what is left"
+    )
+    _add_password(parser)
+
+
+def _add_password(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--password", action="store_true", help=f"asked for, unless ${PASSWORD} holds it")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="the first line of FILE is the password")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--backend", default="cryptography", help="cryptography or pycryptodome")
+    add_ring(parser)
+
+
+def _seal(arguments: argparse.Namespace) -> None:
+    from securegan.security.envelope.backends import load_backend
+    from securegan.security.envelope.files import facts_for, seal
+    from securegan.security.envelope.recipients import RingKey
+
+    path, ring = arguments.path, open_ring(arguments)
+    recipients = _recipients(arguments, ring)
+    purpose = arguments.purpose or _purpose(recipients)
+    out = arguments.out or _beside(path, path.with_name(path.name + SUFFIX))
+    seal(
+        sys.stdin.buffer if path == STREAM else path,
+        sys.stdout.buffer if out == STREAM else out,
+        recipients,
+        facts_for(purpose, arguments.object, arguments.version),
+        backend=load_backend(arguments.backend),
+        replace=arguments.force,
+        skip_links=arguments.skip_links,
+    )
+    for one in recipients:
+        if isinstance(one, RingKey):
+            _count(ring, one)
+    if out != STREAM:
+        sys.stdout.write(f"{path} is sealed in {out}, for the purpose {purpose}\n")
+
+
+def _open(arguments: argparse.Namespace) -> None:
+    from securegan.security.envelope.backends import load_backend
+    from securegan.security.envelope.files import open_envelope, read_header
+    from securegan.security.envelope.versions import Expected, Versions
+
+    path = arguments.path
+    source = sys.stdin.buffer if path == STREAM else path
+    if arguments.info:
+        sys.stdout.write(_told(read_header(source)))
+        return
+    ring = open_ring(arguments)
+    out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
+    facts = open_envelope(
+        source,
+        sys.stdout.buffer if out == STREAM else out,
+        _identities(arguments, ring),
+        Expected(arguments.purpose, arguments.object, arguments.at_least),
+        versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json"),
+        backend=load_backend(arguments.backend),
+        replace=arguments.force,
+    )
+    if out != STREAM:
+        sys.stdout.write(f"{path} is whole and unchanged; the {facts.form} in it is {out}\n")
+
+
+def _rewrap(arguments: argparse.Namespace) -> None:
+    from securegan.security.envelope.files import rewrap
+    from securegan.security.envelope.recipients import Password, RingKey
+
+    ring = open_ring(arguments)
+    recipients = _recipients(arguments, ring)
+    identities = _keys(arguments, ring)
+    if arguments.old_password_file is not None:
+        identities = [Password(_first_line("--old-password-file", arguments.old_password_file)), *identities]
+    for path in arguments.paths:
+        header = rewrap(path, identities, recipients, add=arguments.add)
+        sys.stdout.write(f"{path} is now sealed for {_recipients_of(header)}\n")
+    for one in recipients:
+        if isinstance(one, RingKey):
+            _count(ring, one, len(arguments.paths))
+
+
+def _recipients(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Recipient]":
+    from securegan.security.envelope.recipients import PublicKey, RingKey, SecretKey
+
+    found: list[Recipient] = []
+    for name in arguments.to:
+        path = Path(name)
+        if name.startswith(VARIABLE):
+            found.append(SecretKey.from_environment(name.removeprefix(VARIABLE)))
+        elif _is_file(name, ring):
+            public = path.read_bytes()[:10] == b"-----BEGIN"
+            found.append(PublicKey.from_file(path) if public else SecretKey.from_file(path))
+        else:
+            found.append(RingKey(ring, ring.find(name)))
+    password = _password(arguments, twice=True)
+    found += [password] if password else []
+    if not found:
+        raise UserError("for whom? Name keys with --to, or give --password.")
+    return found
+
+
+def _identities(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Identity]":
+    password = _password(arguments, twice=False)
+    if password and not arguments.key:
+        return [password]
+    return [*_keys(arguments, ring), *([password] if password else [])]
+
+
+def _keys(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Identity]":
+    """The named keys, or the whole ring; of a name, those too that it has had before."""
+    from securegan.security.envelope.recipients import Ring, SecretKey
+    from securegan.security.keys.secret import read_secret
+
+    if not arguments.key:
+        return [Ring(ring, even_revoked=arguments.even_revoked)]
+    found: list[Identity] = []
+    for name in arguments.key:
+        if name.startswith(VARIABLE):
+            found += [SecretKey.from_environment(name.removeprefix(VARIABLE), kind) for kind in ("aes256", "x25519")]
+        elif _is_file(name, ring):
+            found += [SecretKey(read_secret(Path(name)), kind) for kind in ("aes256", "x25519")]
+        else:
+            key = ring.find(name)
+            keys = [other for other in ring if other == key or (key.name == name and other.name == name)]
+            found.append(Ring(ring, keys, even_revoked=arguments.even_revoked))
+    return found
+
+
+def _is_file(name: str, ring: "KeyRing") -> bool:
+    """A key of the ring goes before a file of the same name."""
+    return Path(name).is_file() and ("/" in name or all(name not in (key.name, key.kid) for key in ring))
+
+
+def _password(arguments: argparse.Namespace, *, twice: bool) -> "Password | None":
+    from securegan.security.envelope.passwords import require_strong
+    from securegan.security.envelope.recipients import Password
+
+    if arguments.password_file is not None:
+        text = _first_line("--password-file", arguments.password_file)
+    elif not arguments.password:
+        return None
+    else:
+        text = os.environ.get(PASSWORD) or _asked(twice=twice)
+    if twice:
+        require_strong(text)
+    return Password(text)
+
+
+def _first_line(flag: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{flag}={path} cannot be read as text.") from error
+
+
+def _asked(*, twice: bool) -> str:
+    from getpass import getpass
+
+    if not sys.stdin.isatty():
+        raise UserError(f"there is no terminal to ask for the password: set {PASSWORD}, or give --password-file.")
+    text = getpass("Password: ")
+    if twice and getpass("The same again: ") != text:
+        raise UserError("the two passwords differ.")
+    return text
+
+
+def _purpose(recipients: "Sequence[Recipient]") -> str:
+    """The only purpose that all keys of the ring have, or transport where they have that among others."""
+    from securegan.security.envelope.header import ENVELOPES
+    from securegan.security.envelope.recipients import RingKey
+
+    allowed = [*ENVELOPES]
+    for one in recipients:
+        if isinstance(one, RingKey):
+            allowed = [purpose for purpose in allowed if purpose in one.key.purposes]
+    if len(allowed) == 1:
+        return allowed[0]
+    if "transport" in allowed:
+        return "transport"
+    raise UserError(
+        f"for which purpose? Give --purpose {' or '.join(allowed)}."
+        if allowed
+        else "these keys do not go together: they have no purpose in common."
+    )
+
+
+def _beside(path: Path, out: Path | None) -> Path:
+    if out is None or path == STREAM:
+        raise UserError("where to? Give --out.")
+    return out
+
+
+def _count(ring: "KeyRing", recipient: object, envelopes: int = 1) -> None:
+    """The envelope is there already: a ring that cannot be written is worth a word, not a failure."""
+    from securegan.security.envelope.recipients import RingKey
+
+    assert isinstance(recipient, RingKey)
+    try:
+        ring.count(recipient.key, envelopes)
+    except UserError as error:
+        sys.stderr.write(f"securegan: not counted: {error}\n")
+
+
+def _recipients_of(header: "Header") -> str:
+    return ", ".join(f"key {stanza.kid[:8]}" if stanza.kid else "a password" for stanza in header.stanzas)
+
+
+def _told(header: "Header") -> str:
+    from securegan.security.keys.key import as_text
+
+    facts = header.facts
+    lines = {
+        "holds": f"a {facts.form}",
+        "purpose": facts.purpose,
+        "object": facts.object_id,
+        "version": facts.version or "none",
+        "sealed": as_text(facts.created),
+        "for": _recipients_of(header),
+    }
+    return "".join(f"{name:8} {value}\n" for name, value in lines.items())
