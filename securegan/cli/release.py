@@ -6,10 +6,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from securegan.cli.keys import add_ring
 from securegan.cli.parser import Commands, positive
+from securegan.cli.provenance.options import trusting
+from securegan.cli.runs import require_signed, signers
 from securegan.errors import UserError
-
-BEING_PUBLIC = "keys lie in $SECUREGAN_KEYS or ~/.config/securegan/keys; see securegan keys"
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +18,7 @@ def add(commands: Commands) -> None:
     release = commands.add_parser(
         "release",
         help="write images of a run's generator for others: screened, signed, logged and, if asked, sealed",
-        epilog=f"The same command goes on where an interrupted one stopped, or to a larger --n. {BEING_PUBLIC}.",
+        epilog="The same command goes on where an interrupted one stopped, or to a larger --n.",
     )
     release.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     release.add_argument("--n", type=positive, required=True, help="images sampled, those that are flagged included")
@@ -26,7 +27,7 @@ def add(commands: Commands) -> None:
     release.add_argument(
         "--encrypt-to", nargs="+", default=[], metavar="KEY", help="keys of the ring, or PEM files of X25519 keys"
     )
-    release.add_argument("--keys", type=Path, metavar="FOLDER", help="another key ring")
+    add_ring(release)
     release.add_argument("--log", type=Path, metavar="FOLDER", help="of several releases (default: OUT/log)")
     release.add_argument(
         "--on-flagged",
@@ -39,7 +40,7 @@ def add(commands: Commands) -> None:
     release.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or as trained")
     release.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
     release.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
-    _add_trust(release, "refuse a run whose checkpoint no trusted key has signed")
+    require_signed(release)
     release.set_defaults(do=_release)
     intake = commands.add_parser(
         "intake", help="judge images from outside before they are used; exit code 1 where one is refused"
@@ -59,13 +60,11 @@ def add(commands: Commands) -> None:
     intake.add_argument(
         "--audit", action="store_true", help="measure what the run's gate keeps out, adaptive adversaries included"
     )
-    _add_trust(intake, "refuse images without a sidecar by a trusted key")
+    intake.add_argument(
+        "--require-signed", action="store_true", help="refuse images, and a run, that no trusted key has signed"
+    )
+    trusting(intake)
     intake.set_defaults(do=_intake)
-
-
-def _add_trust(parser: argparse.ArgumentParser, required: str) -> None:
-    parser.add_argument("--trust", type=Path, metavar="STORE", help="a trust store")
-    parser.add_argument("--require-signed", action="store_true", help=required)
 
 
 def _rate(text: str) -> float:
@@ -81,7 +80,8 @@ def _rate(text: str) -> float:
 def _release(arguments: argparse.Namespace) -> None:
     from securegan.release.keys import ReleaseKeys
 
-    keys = ReleaseKeys.find(arguments.keys, arguments.sign_with, arguments.encrypt_to)  # before torch is loaded
+    # before torch is loaded
+    keys, trust = ReleaseKeys.find(arguments.keys, arguments.sign_with, arguments.encrypt_to), signers(arguments)
     from securegan.installation import check_installation
 
     check_installation()
@@ -94,7 +94,7 @@ def _release(arguments: argparse.Namespace) -> None:
     from securegan.runs.sampling import class_of, load_watched, moved
 
     folder, which = RunFolder.open(arguments.run), arguments.checkpoint
-    module, detectors = load_watched(arguments.run, which)
+    module, detectors = load_watched(arguments.run, which, trust)
     moved(module, arguments.device)
     label = None if arguments.label is None else class_of(module, arguments.label)
     order = Order(arguments.seed, label, arguments.weights == "ema", arguments.on_flagged)
@@ -119,10 +119,9 @@ def _intake(arguments: argparse.Namespace) -> None:
         raise UserError("--audit measures the gate of a run on the run's own data: give --run RUN and no PATH.")
     if not arguments.audit and not arguments.paths:
         raise UserError("nothing to judge: give images, folders or zip files.")
-    if arguments.require_signed and arguments.trust is None:
-        raise UserError("--require-signed needs --trust STORE, which says whose signatures count.")
-    if arguments.run is None and arguments.trust is None:
-        raise UserError("give --run RUN, whose images are usual, or --trust STORE, or both.")
+    trust = signers(arguments)
+    if arguments.run is None and trust is None:
+        raise UserError("give --run RUN, whose images are usual, or --require-signed, or both.")
     from securegan.installation import check_installation
 
     check_installation()
@@ -137,7 +136,7 @@ def _intake(arguments: argparse.Namespace) -> None:
     gate = open_gate(
         arguments.run,
         false_positive_rate=arguments.false_positive_rate,
-        store=arguments.trust,
+        trust=trust,
         require_signed=arguments.require_signed,
         limits=Limits(arguments.max_bytes or MAX_BYTES, arguments.max_pixels or MAX_PIXELS),
     )

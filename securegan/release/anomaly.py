@@ -89,11 +89,15 @@ class Anomaly:
 
     def score(self, images: Tensor) -> Tensor:
         """``(N,)`` float64 of ``images (N, C, H, W)``; to be called where the module is shielded."""
+        return self.parts(images).amax(1)
+
+    def parts(self, images: Tensor) -> Tensor:
+        """``(N, statistics)`` likewise: what the score is the largest of."""
         parts = []
         for name, statistic in self.statistics.items():
             middle, high = self.scale[name]
             parts.append((statistic(images).double() - middle) / max(high - middle, 1e-12))
-        return torch.stack(parts).amax(0)
+        return torch.stack(parts, 1)
 
     def scores(self, images: Tensor) -> Tensor:
         """The same without gradients, on the CPU; leaves no trace, and waits for other threads."""

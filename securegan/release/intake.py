@@ -14,14 +14,14 @@ from securegan.configuration.allowlist import build
 from securegan.data.decode import BadImage, decode
 from securegan.data.folder import Folder
 from securegan.data.module import ImageDataModule
-from securegan.errors import ConfigError, UserError
+from securegan.errors import UserError
 from securegan.release.anomaly import Anomaly, Calibration, threshold_of
 from securegan.runs.checkpoints import entry_of
 from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import load_watched
+from securegan.runs.signed import trust_store
 from securegan.security.provenance import sidecar as sidecars
-from securegan.security.provenance.memory import Memory
-from securegan.security.provenance.trust import Trust, read_store
+from securegan.security.provenance.trust import Trust
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 16_000_000
@@ -113,32 +113,34 @@ def open_gate(
     run: Path | None,
     *,
     false_positive_rate: float,
-    store: Path | None = None,
+    trust: Trust | None = None,
     require_signed: bool = False,
     limits: Limits = LIMITS,
 ) -> Gate:
-    """The gate of a run, of a trust store, or of both.
+    """The gate of a run, of trusted signers, or of both.
 
     Args:
         run: whose images are usual; its calibration is measured where it has none yet, for which its data are needed.
         false_positive_rate: share of clean images like the run's own that are refused as unusual.
-        store: a trust store; sidecars that are there must count by it.
+        trust: sidecars that are there must count by it; who must have signed the run too, where ``require_signed``.
         require_signed: refuse what has none.
         limits: of a file.
     Raises UserError where either cannot be used.
     """
-    trust = None if store is None else read_store(store, Memory())
     if run is None:
         return Gate(None, trust=trust, require_signed=require_signed, limits=limits)
-    anomaly, calibration = calibrated(run)
+    anomaly, calibration = calibrated(run, trust if require_signed else None)
     judge = (anomaly, threshold_of(calibration, false_positive_rate))
     return Gate(judge, trust=trust, require_signed=require_signed, limits=limits)
 
 
-def calibrated(run: Path) -> tuple[Anomaly, Calibration]:
-    """The score of the run's chosen checkpoint and its calibration, which is measured and kept where there is none."""
+def calibrated(run: Path, trust: Trust | None = None) -> tuple[Anomaly, Calibration]:
+    """The score of the run's chosen checkpoint and its calibration, which is measured and kept where there is none.
+
+    Args: trust: who must have signed the checkpoint; None asks nobody.
+    """
     folder = RunFolder.open(run)
-    module, detectors = load_watched(run)
+    module, detectors = load_watched(run, trust=trust)
     weights = str(entry_of(folder.checkpoints, "best")["weights"]["sha256"])
     anomaly = Anomaly(module, detectors, weights)
     calibration = Calibration.load(run, weights)
@@ -164,14 +166,15 @@ def data_of(folder: RunFolder) -> ImageDataModule:
 
 def attach_gate(data: ImageDataModule) -> None:
     """Have the images of a folder pass the gate that its settings ask for, before they are prepared."""
-    if not isinstance(data, Folder) or (data.intake is None and not data.require_signed and data.trust is None):
+    if not isinstance(data, Folder):
         return
-    if data.require_signed and data.trust is None:
-        raise ConfigError("data.require_signed=true needs data.trust: expected the trust store that says whose.")
+    signatures = data.require_signed or data.trust is not None
+    if data.intake is None and not signatures:
+        return
     gate = open_gate(
         None if data.intake is None else Path(data.intake).expanduser(),
         false_positive_rate=data.false_positive_rate,
-        store=None if data.trust is None else Path(data.trust).expanduser(),
+        trust=trust_store(None if data.trust is None else Path(data.trust).expanduser()) if signatures else None,
         require_signed=data.require_signed,
     )
     data.gate = lambda name, content, sidecar: gate.check(name, content, sidecar).reason

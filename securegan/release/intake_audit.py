@@ -1,12 +1,12 @@
-"""What the gate is worth against who knows it: white-box PGD through its own score, beside what does not try.
+"""What the gate is worth against who knows it: white-box Auto-PGD through its own score, beside what does not try.
 
 Two adversaries. One has images that the gate should refuse (noise, inverted, with their pixels shuffled) and moves them
-until they are accepted. The other has accepted images that the class head reads right, and moves them until it reads
-them wrong: without regard to the gate, and through class head and gate together. What matters is the share of inputs
-that get through, and it is 1 for a radius without bounds wherever gradients are any use: an anomaly score is no wall.
+until they are accepted, from where they are and from the nearest point to an accepted image. The other has accepted
+images that the class head reads right, and moves them until it reads them wrong: without regard to the gate, and
+through class head and gate together. Who got through within a radius counts within every larger one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +14,32 @@ import torch
 from torch import Tensor
 
 from securegan.attacks.engine import full_radius, start_noise
-from securegan.attacks.evasion.pgd import PGD
+from securegan.attacks.evasion.apgd import APGD
 from securegan.attacks.guarded import Guarded
 from securegan.attacks.spaces import PixelSpace
-from securegan.attacks.surfaces import AuthenticitySurface, LabelSurface
+from securegan.attacks.surfaces import Assessment, AuthenticitySurface, LabelSurface, Objective
 from securegan.data.module import ImageDataModule
 from securegan.metrics.robustness import wilson
-from securegan.models.base import GenerativeModule
 from securegan.randomness import permutation, seed_of
 from securegan.release.anomaly import Anomaly, threshold_of
 from securegan.release.intake import calibrated, data_of
 from securegan.runs.folder import RunFolder
 
-STEPS, RESTARTS = 40, 1
+STEPS = 100
+
+
+class Gatekeeper(AuthenticitySurface):
+    """The gate's decision, for inputs that it should refuse (reference 0); every statistic is brought down at once."""
+
+    def __init__(self, anomaly: Anomaly, limit: float) -> None:
+        super().__init__(lambda x: -anomaly.score(x).float(), -limit, anomaly.module.victims())
+        self.anomaly, self.limit = anomaly, limit
+
+    def assess(self, x: Tensor, reference: Tensor, objective: Objective) -> Assessment:
+        parts = self.anomaly.parts(x)
+        margin = (self.limit - parts.amax(1)).float()
+        value = -(parts - self.limit).clamp_min(0).sum(1).float()
+        return Assessment(value, margin.detach(), margin.detach() < 0)
 
 
 @dataclass(frozen=True)
@@ -63,30 +76,41 @@ def audit_gate(
         eps: radii in L-inf.
         seed: of noise and starts.
     """
-    module = anomaly.module
-    batches = list(_batches(data, images))
-    clean = torch.cat([images for images, _, _ in batches])
-    keys = torch.cat([keys for _, _, keys in batches])
-    passes: Callable[[Tensor], int] = lambda x: int((anomaly.scores(x) <= threshold).sum())  # noqa: E731
-    rows = [Passed("clean", "none", 0.0, passes(clean), len(clean))]
-    surface = AuthenticitySurface(lambda x: -anomaly.score(x).float(), -threshold, module.victims())
+    batches = [batch for _, batch in data.chunks("test", images)]
+    clean, labels, keys = (torch.cat([batch[part] for batch in batches]) for part in range(3))
+    good = _accepted(anomaly, threshold, clean)
+    rows = [Passed("clean", "none", 0.0, int(good.sum()), len(clean))]
+    surface = Gatekeeper(anomaly, threshold)
     for kind, unusual in _unusual(clean, seed).items():
-        rows.append(Passed(kind, "none", 0.0, passes(unusual), len(unusual)))
-        for radius in eps:
-            moved = full_radius(
-                unusual,
-                PixelSpace().ball(unusual, radius, "linf"),
-                start_noise(unusual, "linf", (seed, "gate", kind), keys),
-            )
-            rows.append(Passed(kind, "random noise", radius, passes(moved), len(unusual)))
-            attack = PGD(eps=radius, steps=STEPS, restarts=RESTARTS)
-            found = attack(
-                surface, unusual, torch.zeros(len(unusual)), purpose=(seed, "gate", kind), keys=keys
-            ).adversarial
-            rows.append(Passed(kind, "PGD through the gate", radius, passes(found), len(unusual)))
-    if "label" in module.surfaces():
-        rows += _adversarial(anomaly, threshold, clean, torch.cat([y for _, y, _ in batches]), keys, eps, seed)
+        untouched = _accepted(anomaly, threshold, unusual)
+        rows.append(Passed(kind, "none", 0.0, int(untouched.sum()), len(unusual)))
+        reference, found = torch.zeros(len(unusual)), untouched
+        for radius in sorted(eps):
+            ball = PixelSpace().ball(unusual, radius, "linf")
+            noisy = full_radius(unusual, ball, start_noise(unusual, "linf", (seed, "gate", kind), keys))
+            by_chance = int(_accepted(anomaly, threshold, noisy).sum())
+            rows.append(Passed(kind, "random noise", radius, by_chance, len(unusual)))
+            for start in (unusual, clean[good].roll(1, 0)[torch.arange(len(unusual)) % int(good.sum())]):
+                left = ~found
+                if left.any():
+                    attack = APGD(eps=radius, steps=STEPS)
+                    result = attack(
+                        surface,
+                        unusual[left],
+                        reference[left],
+                        purpose=(seed, "gate", kind),
+                        keys=keys[left],
+                        start=start[left],
+                    )
+                    found = found.masked_scatter(left, _accepted(anomaly, threshold, result.adversarial))
+            rows.append(Passed(kind, "through the gate", radius, int(found.sum()), len(unusual)))
+    if "label" in anomaly.module.surfaces():
+        rows += _adversarial(anomaly, threshold, clean, labels, keys, sorted(eps), seed)
     return rows
+
+
+def _accepted(anomaly: Anomaly, threshold: float, images: Tensor) -> Tensor:
+    return anomaly.scores(images) <= threshold
 
 
 def audit_run(run: Path, false_positive_rate: float, *, images: int = 64) -> list[Passed]:
@@ -103,26 +127,21 @@ def _adversarial(
     anomaly: Anomaly, threshold: float, clean: Tensor, labels: Tensor, keys: Tensor, eps: Sequence[float], seed: int
 ) -> list[Passed]:
     """Misread by the class head and accepted by the gate, of those read right and accepted before."""
-    module: GenerativeModule = anomaly.module
+    module = anomaly.module
     head = LabelSurface(module.class_logits, module.victims(), module.spec.class_names)
     both = Guarded(head, anomaly.score, threshold, module.victims())
+    read = head.words(clean, labels)
+    good = _accepted(anomaly, threshold, clean)
+    good &= torch.tensor([word == module.spec.class_names[int(y)] for word, y in zip(read, labels, strict=True)])
+    x, y, k = clean[good], labels[good], keys[good]
     rows = []
-    good = anomaly.scores(clean) <= threshold
-    good &= torch.tensor(
-        [w == module.spec.class_names[int(y)] for w, y in zip(head.words(clean, labels), labels, strict=True)]
-    )
-    for radius in eps:
-        attack = PGD(eps=radius, steps=STEPS, restarts=RESTARTS)
-        for adversary, surface in (("PGD on the class head", head), ("PGD through class head and gate", both)):
-            result = attack(surface, clean[good], labels[good], purpose=(seed, "gate", "label"), keys=keys[good])
-            through = result.success & (anomaly.scores(result.adversarial) <= threshold)
-            rows.append(Passed("misread", adversary, radius, int(through.sum()), int(good.sum())))
+    for adversary, surface in (("on the class head", head), ("through head and gate", both)):
+        found = torch.zeros(len(x), dtype=torch.bool)
+        for radius in eps:
+            result = APGD(eps=radius, steps=STEPS)(surface, x, y, purpose=(seed, "gate", "label"), keys=k, start=x)
+            found |= result.success & _accepted(anomaly, threshold, result.adversarial)
+            rows.append(Passed("misread", adversary, radius, int(found.sum()), len(x)))
     return rows
-
-
-def _batches(data: ImageDataModule, images: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    for _, batch in data.chunks("test", images):
-        yield batch.images, batch.labels, batch.index
 
 
 def _unusual(clean: Tensor, seed: int) -> dict[str, Tensor]:

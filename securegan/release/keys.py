@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from securegan.security.envelope.recipients import PublicKey as SealingKey
 from securegan.security.envelope.recipients import Recipient, RingKey
@@ -10,7 +11,7 @@ from securegan.security.keys.key import Key
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.signing import PublicKey, Signer
 
-PURPOSE = "image"
+PURPOSE: Final = "image"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import read_index
 from securegan.runs.folder import AUDIT, RunFolder
 from securegan.runs.sampling import load_watched, moved
+from securegan.security.provenance.trust import Trust
 
 
 def audit_run(
@@ -38,6 +39,7 @@ def audit_run(
     full: bool = False,
     device: str = "cpu",
     before_reading: Callable[[ImageDataModule], None] = lambda data: None,
+    trust: Trust | None = None,
 ) -> None:
     """Audit the surfaces of the run in ``path`` on its test split and leave ``audit.json`` there.
 
@@ -49,6 +51,7 @@ def audit_run(
         full: every check, in minutes rather than seconds.
         device: where it is computed.
         before_reading: called with the data before they are prepared.
+        trust: who must have signed the checkpoint; None asks nobody.
 
     Raises:
         UserError: ``path`` holds no run or no such checkpoint, its data have changed, or there is no such surface.
@@ -58,7 +61,7 @@ def audit_run(
     validate(config)
     cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
-    module, detectors = load_watched(trained, which)
+    module, detectors = load_watched(trained, which, trust)
     data: ImageDataModule = build(config.data, cache, seed)
     before_reading(data)
     data.prepare_data()

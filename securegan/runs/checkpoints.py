@@ -11,7 +11,7 @@ every defence was at full strength.
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
 from securegan.runs.atomic import write_atomically, write_json
+from securegan.runs.signed import BESIDE, Vouched, signature_of
+from securegan.security.provenance.trust import Trust
 
 INDEX = "index.json"
 WEIGHTS = ".safetensors"
@@ -49,11 +51,14 @@ class Checkpoints(pl.Callback):
         protocol: Protocol,
         latest_score: Callable[[], float | None],
         before_save: Callable[[], None],
+        sign: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         """Args:
         latest_score: the selection figure (lower is better) of the epoch just evaluated.
         before_save: called on rank 0 before a saved point counts, to write out what logs still hold.
+        sign: called on rank 0 with the entry of a checkpoint whose files are complete, before the index names it.
         """
+        self.sign = sign
         self.folder, self.protocol, self.latest_score = folder, protocol, latest_score
         self.before_save = before_save
         self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}  # of the run continued
@@ -83,6 +88,8 @@ class Checkpoints(pl.Callback):
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)
         entry["weights"] = save_weights(module, (self.folder / name).with_suffix(WEIGHTS))
+        if self.sign is not None:
+            self.sign(entry)
         self.index["last"] = entry
         epochs = trainer.max_epochs or 0
         full = all(d.full_strength(epoch) for d in callbacks_of(trainer) if isinstance(d, Defense))
@@ -94,7 +101,9 @@ class Checkpoints(pl.Callback):
         elif best is None and epoch + 1 >= epochs:  # the last epoch, and none could be chosen
             self.index["best"] = {**entry, "score": score, "note": UNSCORED if full else WEAK}
         write_json(self.folder / INDEX, self.index)
-        wanted = {name for kept in self.index.values() for name in (kept["file"], kept["weights"]["file"])}
+        wanted = {
+            name for kept in self.index.values() for name in (kept["file"], kept["weights"]["file"], signature_of(kept))
+        }
         for file in self.folder.glob("epoch-*"):
             if file.name not in wanted:
                 file.unlink(missing_ok=True)
@@ -134,21 +143,39 @@ def entry_of(folder: Path, which: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
-    """Path and entry of the ``last`` or ``best`` checkpoint that training goes on from, its checksum confirmed."""
+def verified(folder: Path, which: str, trust: Trust | None = None) -> tuple[Path, dict[str, Any]]:
+    """Path and entry of the ``last`` or ``best`` checkpoint that training goes on from, its checksum confirmed.
+
+    Args: trust: who must have signed it, and the configuration beside; None asks nobody.
+    """
     entry = entry_of(folder, which)
     path = folder / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
     if sha256(path) != entry["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    if trust is not None:
+        vouched = require_signed(folder, entry, trust)
+        vouched.check_file(f"{folder.name}/{entry['file']}")
     return path, entry
 
 
-def load_weights(module: GenerativeModule, folder: Path, which: str = "best") -> dict[str, Any]:
+def require_signed(folder: Path, entry: Mapping[str, Any], trust: Trust) -> Vouched:
+    """What a trusted key signed of a checkpoint, the configuration beside it confirmed. Raises PolicyError."""
+    vouched = Vouched(folder.parent, entry, trust)
+    for name in BESIDE:
+        vouched.check_file(name)
+    return vouched
+
+
+def load_weights(
+    module: GenerativeModule, folder: Path, which: str = "best", trust: Trust | None = None
+) -> dict[str, Any]:
     """Load a checkpoint's weights and detector statistics into ``module``; gives the index entry.
 
     What was checked is what is loaded: the file is read once.
+
+    Args: trust: who must have signed them; None asks nobody.
     """
     entry = entry_of(folder, which)
     path = folder / entry["weights"]["file"]
@@ -158,6 +185,8 @@ def load_weights(module: GenerativeModule, folder: Path, which: str = "best") ->
         raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
     if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    if trust is not None:
+        Vouched(folder.parent, entry, trust).check(f"{folder.name}/{path.name}", content)
     try:
         tensors = load(content)
         module.load_state_dict(tensors)

@@ -21,35 +21,41 @@ from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
 from securegan.randomness import normal
 from securegan.runs.atomic import require_empty, write_atomically
-from securegan.runs.checkpoints import load_weights
+from securegan.runs.checkpoints import entry_of, load_weights, require_signed
 from securegan.runs.folder import RunFolder
+from securegan.security.provenance.trust import Trust
 
 TOGETHER = 32  # images of every forward, whatever is asked for: the rounding of a forward depends on its size
 GRID = 64  # images of the overview
 TABLE, OVERVIEW = "samples.csv", "grid.png"
 
 
-def load_module(path: Path, which: str = "best") -> GenerativeModule:
+def load_module(path: Path, which: str = "best", trust: Trust | None = None) -> GenerativeModule:
     """The trained module of :func:`load_watched` alone."""
-    return load_watched(path, which)[0]
+    return load_watched(path, which, trust)[0]
 
 
-def load_watched(path: Path, which: str = "best") -> tuple[GenerativeModule, list[Detector]]:
+def load_watched(
+    path: Path, which: str = "best", trust: Trust | None = None
+) -> tuple[GenerativeModule, list[Detector]]:
     """The trained module of the run in ``path`` with the weights of a checkpoint, and its detectors; needs no data.
 
-    Args: which: ``best``, the chosen checkpoint, or ``last``.
+    Args: which: ``best``, the chosen checkpoint, or ``last``; trust: who must have signed it, None asks nobody.
 
     Raises:
-        UserError: where ``path`` holds no run, no such checkpoint, or a damaged one.
+        UserError: where ``path`` holds no run, no such checkpoint, or a damaged one; PolicyError where it is not signed
+            as ``trust`` wants it.
     """
     folder = RunFolder.open(path)
+    if trust is not None:
+        require_signed(folder.checkpoints, entry_of(folder.checkpoints, which), trust)
     config = folder.config()
     validate(config)
     module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
     detectors: list[Detector] = build_each(config.detector)
     for detector in detectors:
         detector.attach(module)  # its statistics lie in the checkpoint
-    load_weights(module, folder.checkpoints, which)
+    load_weights(module, folder.checkpoints, which, trust)
     return module, detectors
 
 
