@@ -114,11 +114,11 @@ def _accepted(anomaly: Anomaly, threshold: float, images: Tensor) -> Tensor:
 
 
 def audit_run(run: Path, false_positive_rate: float, *, images: int = 64) -> list[Passed]:
-    """The audit of a run's gate, at the usual radius of its data and without bounds."""
+    """The audit of a run's gate, at the usual radius of its data, four times it, and without bounds."""
     folder = RunFolder.open(run)
     anomaly, calibration = calibrated(run)
     data = data_of(folder)
-    eps = [data.spec.eps, 1.0]
+    eps = [data.spec.eps, min(1.0, 4 * data.spec.eps), 1.0]
     threshold = threshold_of(calibration, false_positive_rate)
     return audit_gate(anomaly, threshold, data, images=images, eps=eps, seed=int(folder.config().seed))
 
@@ -134,7 +134,9 @@ def _adversarial(
     good = _accepted(anomaly, threshold, clean)
     good &= torch.tensor([word == module.spec.class_names[int(y)] for word, y in zip(read, labels, strict=True)])
     x, y, k = clean[good], labels[good], keys[good]
-    rows = []
+    rows: list[Passed] = []
+    if not len(x):
+        return rows
     for adversary, surface in (("on the class head", head), ("through head and gate", both)):
         found = torch.zeros(len(x), dtype=torch.bool)
         for radius in eps:

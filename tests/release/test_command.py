@@ -103,7 +103,9 @@ def test_a_plain_release_verifies(securegan: Command, run: Path, tmp_path: Path,
         (["intake", "/nowhere.png", "--run", "RUN", "--false-positive-rate", "0.1"], "/nowhere.png cannot be read"),
     ],
 )
-def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, office: Office, arguments: list[str], said: str) -> None:
+def test_mistakes_are_one_sentence(
+    securegan: Command, run: Path, tmp_path: Path, office: Office, arguments: list[str], said: str
+) -> None:
     places = {"RUN": str(run), "OUT": str(tmp_path / "out"), "PNG": str(tmp_path / "a.png")}
     done = securegan(*(places.get(argument, argument) for argument in arguments))
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
