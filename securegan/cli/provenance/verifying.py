@@ -153,10 +153,10 @@ def _sign(arguments: argparse.Namespace) -> None:
 def _embed(path: Path, signer: "Signer", chain: str, origin: "ImageOrigin") -> None:
     """Put a C2PA manifest into an image file."""
     from securegan.security.durable import written
-    from securegan.security.provenance.c2pa import MAX_BYTES, embed
-    from securegan.security.provenance.files import read_given
+    from securegan.security.provenance.c2pa import embed
+    from securegan.security.provenance.files import MAX_IMAGE, read_given
 
-    data = embed(read_given(path, MAX_BYTES, "the image"), path.name, signer, chain, origin)
+    data = embed(read_given(path, MAX_IMAGE, "the image"), path.name, signer, chain, origin)
     with written(path, replace=True, mode=path.stat().st_mode & 0o777) as file:
         file.write(data)
 

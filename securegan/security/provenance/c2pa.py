@@ -14,11 +14,11 @@ from cryptography.x509 import load_pem_x509_certificates
 from pydantic import ValidationError
 
 from securegan.errors import UserError
+from securegan.security.provenance.files import MAX_IMAGE
 from securegan.security.provenance.pixels import BadPixels, digest_of_image
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import ImageOrigin
 
-MAX_BYTES = 512 * 2**20
 TRUSTED = "Trusted"
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 ORIGIN = "securegan.origin"  # our assertion: what the sidecar's predicate says
@@ -113,8 +113,8 @@ def _origin(assertions: list[dict[str, Any]]) -> ImageOrigin:
 
 def _media_type(data: bytes) -> str:
     """By the content. Raises UserError where it is none of the three, or too large."""
-    if len(data) > MAX_BYTES:
-        raise UserError(f"an image of more than {MAX_BYTES // 2**20} MiB gets no C2PA manifest.")
+    if len(data) > MAX_IMAGE:
+        raise UserError(f"an image of more than {MAX_IMAGE // 2**20} MiB gets no C2PA manifest.")
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if data.startswith(b"\xff\xd8\xff"):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from securegan.errors import UserError
 
+MAX_IMAGE = 512 * 2**20  # bytes of an image that is decoded or given a manifest; bytes are compared at any size
+
 
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """``path`` for reading. Raises OSError where it is missing, a device, a pipe or (without ``follow``) a link."""

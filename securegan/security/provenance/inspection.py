@@ -10,7 +10,7 @@ from securegan.errors import UserError
 from securegan.security.provenance import c2pa, sidecar
 from securegan.security.provenance.authenticity import Logged
 from securegan.security.provenance.directory import MANIFEST, verify_directory
-from securegan.security.provenance.files import read_regular
+from securegan.security.provenance.files import MAX_IMAGE, read_regular
 from securegan.security.provenance.sidecar import SUFFIX, Verification
 from securegan.security.provenance.trust import PURPOSES, Purpose, Trust
 from securegan.security.provenance.verdicts import Verdict
@@ -88,7 +88,10 @@ def _file(path: Path, trust: Trust, logged: Logged | None, anchors: str | None) 
         return Finding(path, Verification(Verdict.REFUSED, "a link: verify what it leads to"))
     found = sidecar.verify_file(path, trust, logged=logged)
     if anchors is not None and found.verdict.acceptable:
-        credentials = c2pa.read(read_regular(path, sidecar.MAX_IMAGE), anchors)
+        try:
+            credentials = c2pa.read(read_regular(path, MAX_IMAGE), anchors)
+        except OSError as error:
+            credentials = c2pa.Credentials(f"none: {error.strerror}")
         if not credentials.trusted:
             found = replace(found, verdict=Verdict.REFUSED, reason=f"its C2PA manifest: {credentials.state}")
         elif credentials.origin != found.origin:

@@ -10,9 +10,10 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
+from securegan.security.provenance.files import MAX_IMAGE
+
 MAGIC = b"SGPIX1"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 64_000_000
 PLAIN = ("L", "LA", "RGB", "RGBA", "I;16", "CMYK")
 COLOURS = ("icc_profile", "gamma", "chromaticity")  # what Pillow calls chunks that change how pixels are shown
@@ -31,8 +32,8 @@ def digest_of(mode: str, width: int, height: int, raw: bytes) -> str:
 
 def digest_of_image(data: bytes) -> str:
     """The digest of an image file's pixels. Raises BadPixels: see its message."""
-    if len(data) > MAX_BYTES:
-        raise BadPixels(f"more than {MAX_BYTES // 2**20} MiB")
+    if len(data) > MAX_IMAGE:
+        raise BadPixels(f"more than {MAX_IMAGE // 2**20} MiB")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

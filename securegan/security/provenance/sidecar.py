@@ -15,7 +15,7 @@ from securegan.security.durable import written
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import dsse, statement
 from securegan.security.provenance.authenticity import Logged, Rejected, authenticate
-from securegan.security.provenance.files import digest_file, read_given, read_regular
+from securegan.security.provenance.files import MAX_IMAGE, digest_file, read_given, read_regular
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import ImageOrigin, Statement, Subject
 from securegan.security.provenance.trust import Trust, TrustedKey
@@ -23,7 +23,6 @@ from securegan.security.provenance.verdicts import Verdict
 
 SUFFIX = ".sg.json"
 LIMIT = 64 * 2**10  # bytes of a sidecar
-MAX_IMAGE = 512 * 2**20  # bytes of an image whose pixels are looked at; its bytes are compared at any size
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -62,11 +63,22 @@ def test_a_certificate_that_another_key_signs_with_is_refused(image: bytes) -> N
     assert not c2pa.read(data, ANCHORS).trusted
 
 
+def flipped(signed: bytes, place: int) -> bytes:
+    """A bit flipped, and the checksum of the PNG chunk that holds the manifest made right again."""
+    changed = bytearray(signed)
+    changed[place] ^= 1
+    start = signed.index(b"caBX")
+    end = start + 4 + int.from_bytes(signed[start - 4 : start])
+    if start <= place < end:
+        changed[end : end + 4] = crc32(changed[start:end]).to_bytes(4)
+    return bytes(changed)
+
+
 def test_no_accepted_change_of_pixels_or_claims(signed: bytes) -> None:
-    """A bit in every fifth byte (every bit in the slow run): what is still trusted says and shows the same."""
+    """Every fifth byte (every one in the slow run): what is still trusted says and shows the same."""
     pixels, accepted = digest_of_image(signed), 0
     for place in range(0, len(signed), 5):
-        changed = signed[:place] + bytes([signed[place] ^ 1]) + signed[place + 1 :]
+        changed = flipped(signed, place)
         found = c2pa.read(changed, ANCHORS)
         if found.trusted:
             accepted += 1
@@ -75,20 +87,17 @@ def test_no_accepted_change_of_pixels_or_claims(signed: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_no_accepted_change_of_pixels_or_claims_in_any_bit(signed: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    pixels, accepted, refused = digest_of_image(signed), 0, 0
+def test_no_accepted_change_of_pixels_or_claims_in_any_byte(signed: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, accepted = digest_of_image(signed), 0
     for place in range(len(signed)):
-        for bit in range(8):
-            changed = signed[:place] + bytes([signed[place] ^ 1 << bit]) + signed[place + 1 :]
-            found = c2pa.read(changed, ANCHORS)
-            refused += not found.trusted
-            if found.trusted:
-                accepted += 1
-                assert found.origin == SAID and digest_of_image(changed) == pixels
+        changed = flipped(signed, place)
+        found = c2pa.read(changed, ANCHORS)
+        if found.trusted:
+            accepted += 1
+            assert found.origin == SAID and digest_of_image(changed) == pixels
     with capsys.disabled():
-        print(
-            f"\nC2PA: {len(signed) * 8} flips, {refused} refused, {accepted} accepted with the same pixels and claims"
-        )
+        refused = len(signed) - accepted
+        print(f"\nC2PA: {len(signed)} bytes flipped, {refused} refused, {accepted} of no effect on pixels and claims")
 
 
 def test_truncation_at_every_length_is_refused(signed: bytes) -> None:
