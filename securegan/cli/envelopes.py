@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from securegan.cli.keys import add_ring, open_ring
 from securegan.cli.parser import Commands
 from securegan.errors import UserError
+from securegan.security.envelope import SUFFIX
 
 if TYPE_CHECKING:
     from securegan.security.envelope.header import Header
     from securegan.security.envelope.recipients import Identity, Password, Recipient
     from securegan.security.keys.ring import KeyRing
 
-SUFFIX = ".sge"
 STREAM = Path("-")
 PASSWORD = "SECUREGAN_PASSWORD"
 VARIABLE = "env:"

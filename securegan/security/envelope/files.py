@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 from securegan.errors import UserError
 from securegan.security.durable import written
+from securegan.security.envelope import SUFFIX as SUFFIX
 from securegan.security.envelope.backends import Backend, Forged, load_backend
 from securegan.security.envelope.chunked import Opener, Sealer, pieces
 from securegan.security.envelope.folders import Limits, pack, unpack
@@ -24,7 +25,6 @@ from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.keys.key import now
 
 KEY = 32
-SUFFIX = ".sge"
 
 Stream: TypeAlias = Path | BinaryIO
 
@@ -204,4 +204,13 @@ def _reading(source: Stream, folder: bool) -> AbstractContextManager[BinaryIO | 
 
 
 def _writing(out: Stream, *, replace: bool, flush: bool, mode: int) -> AbstractContextManager[BinaryIO]:
-    return written(out, replace=replace, flush=flush, mode=mode) if isinstance(out, Path) else nullcontext(out)
+    return written(out, replace=replace, flush=flush, mode=mode) if isinstance(out, Path) else _streaming(out)
+
+
+@contextmanager
+def _streaming(out: BinaryIO) -> Iterator[BinaryIO]:
+    try:
+        yield out
+        out.flush()
+    except OSError as error:
+        raise UserError(f"the stream could not be written to its end: {error.strerror or error}.") from error

@@ -6,6 +6,7 @@ A recipient wraps the data key into a stanza; an identity unwraps it again, or s
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -193,8 +194,8 @@ class Ring:
         key = self._keys.get(stanza.kid or "")
         if key is None or key.kind == "ed25519":
             return None
-        if key.status != "revoked" or not self._even_revoked:
-            key.require("open", header.purpose)
+        pardoned = self._even_revoked and key.status == "revoked"
+        (replace(key, status="decrypt-only") if pardoned else key).require("open", header.purpose)
         return SecretKey(self._ring.secret(key), key.kind).unwrap(stanza, header, context, backend)
 
 

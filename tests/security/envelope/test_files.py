@@ -221,6 +221,14 @@ def test_through_pipes(key: SecretKey, tmp_path: Path) -> None:
     assert out.getvalue() == PLAIN * 20
 
 
+def test_a_pipe_that_nobody_reads_is_a_mistake_in_one_sentence(key: SecretKey) -> None:
+    envelope = seal_bytes(PLAIN, [key], facts_for("image"))
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb", buffering=0) as sink, pytest.raises(UserError, match="to its end: Broken pipe"):
+        open_envelope(BytesIO(envelope), sink, [key])
+
+
 def test_the_secret_key_is_asked_for_when_it_is_needed(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ring among the identities of somebody else's envelope has nothing read from it."""
     ring.new("archive")

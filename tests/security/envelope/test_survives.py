@@ -126,6 +126,9 @@ def test_the_wrong_purpose_is_refused(ring: KeyRing) -> None:
     rogue = seal_bytes(PLAIN, [SecretKey(ring.secret(images))], facts_for("checkpoint"))
     with pytest.raises(PolicyError, match="not for the purpose checkpoint"):
         open_bytes(rogue, [Ring(ring)])
+    ring.revoke("images", "retired")
+    with pytest.raises(PolicyError, match="not for the purpose checkpoint"):
+        open_bytes(rogue, [Ring(ring, even_revoked=True)])
 
 
 def test_a_forced_reuse_of_nonces_is_refused(

@@ -1,5 +1,5 @@
-"""Published vectors: Project Wycheproof's (github.com/C2SP/wycheproof, Apache-2.0, commit dac1dd4), RFCs 5649, 5869,
-7914, 9106 and 9180.
+"""Published vectors: of Project Wycheproof (github.com/C2SP/wycheproof, Apache-2.0, commit dac1dd4), of RFCs 5649 and
+7914, of BoringSSL and of the reference implementation of Argon2.
 
 Of Wycheproof's files, ``wycheproof_cobblestone_256.json`` is whole; of AES-KWP there are the keys of 256 bits, of
 AES-GCM those of 256 bits with nonces of 96 and no associated data.
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+import securegan
 from securegan.security.envelope import chunked
 from securegan.security.envelope.backends import BACKENDS, TAG, Backend, Forged, load_backend
 from securegan.security.envelope.chunked import Opener, Sealer, expand
@@ -127,6 +128,33 @@ def test_hpke_opens_what_it_sealed_and_nothing_else(backend: Backend) -> None:
             forged[number] ^= 1
             with pytest.raises(Forged):
                 other.open_with(HPKE_PRIVATE, bytes(forged), b"info")
+
+
+def test_hpke_of_pycryptodome_gives_the_known_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9180 has none of AES-256-GCM with X25519: this is BoringSSL's (hpke_test_vectors.txt), with an ephemeral key.
+
+    What pycryptodome seals, ``cryptography`` opens, above.
+    """
+    from Crypto.Protocol import HPKE
+    from Crypto.Protocol.DH import import_x25519_private_key, import_x25519_public_key
+
+    receiver = bytes.fromhex("ac66bae9ffa270cf4a89ed9f274e30c0456babae2572aaaf002ff0d8884ab018")
+    ephemeral = bytes.fromhex("28e212563a8b6f068af7ff17400ff1baf23612b7a738bbaf5dfb321b2b5b431a")
+    monkeypatch.setattr("Crypto.Protocol.HPKE.ECC.generate", lambda curve: import_x25519_private_key(ephemeral))
+    context = HPKE.new(
+        receiver_key=import_x25519_public_key(receiver), aead_id=HPKE.AEAD.AES256_GCM, info=b"Ode on a Grecian Urn"
+    )
+    sealed = context.seal(b"Beauty is truth, truth beauty", b"Count-0")
+    assert sealed.hex() == (
+        "23ded2d5d90ea89d975dac4792b297240f194952d7421aacbff0474100052b6bb8aa58d18ef6c42b6960e2e28f"
+    )
+
+
+def test_ciphers_are_made_in_one_file_a_library() -> None:
+    package = Path(securegan.__file__).parent
+    for made, allowed in (("AES.new", "with_pycryptodome.py"), ("AESGCM(", "with_cryptography.py")):
+        found = {path.name for path in package.rglob("*.py") if made in path.read_text()}
+        assert found == {allowed}
 
 
 LOW_ORDER = [  # of Wycheproof's x25519_test.json, LowOrderPublic
