@@ -137,16 +137,16 @@ def open_gate(
 def calibrated(run: Path, trust: Trust | None = None) -> tuple[Anomaly, Calibration]:
     """The score of the run's chosen checkpoint and its calibration, which is measured and kept where there is none.
 
-    Args: trust: who must have signed the checkpoint; None asks nobody.
+    Args: trust: who must have signed the checkpoint; None asks nobody. A calibration that lies there is not signed, and
+    is then measured again.
     """
     folder = RunFolder.open(run)
     module, detectors = load_watched(run, trust=trust)
     weights = str(entry_of(folder.checkpoints, "best")["weights"]["sha256"])
     anomaly = Anomaly(module, detectors, weights)
-    calibration = Calibration.load(run, weights)
+    calibration = Calibration.load(run, weights) if trust is None else None
     if calibration is None:
-        data = data_of(folder)
-        calibration = anomaly.calibrate(data)
+        calibration = anomaly.calibrate(data_of(folder))
         calibration.save(run)
     anomaly.take(calibration)
     return anomaly, calibration

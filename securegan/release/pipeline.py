@@ -20,7 +20,7 @@ from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.release.entries import OF_MODEL, REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, of_model
 from securegan.release.flush import flush
-from securegan.release.plan import FOLDERS, Plan
+from securegan.release.plan import FOLDERS, Plan, plain_text
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
 from securegan.runs.sampling import in_8_bits, picture, whole_batches
@@ -146,7 +146,7 @@ class Pipeline:
                 _Image(
                     number,
                     pixels[i],
-                    "" if labels is None else names[int(labels[i])],
+                    "" if labels is None else plain_text(names[int(labels[i])]),
                     bool(flagged[i]),
                     scores[i].tolist(),
                 )

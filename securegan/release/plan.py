@@ -18,6 +18,11 @@ FOLDERS = {"release": "images", "review": "review"}  # by the kind of an image's
 Flagged = Literal["review", "reject"]
 
 
+def plain_text(name: str) -> str:
+    """A name from outside as sidecars and logs take it: printable, of 200 characters at most, and not empty."""
+    return "".join(letter for letter in name if letter.isprintable())[:200] or "unnamed"
+
+
 @dataclass(frozen=True)
 class Plan:
     """Digests are SHA-256; how many images there are is no part of it, so that more can follow."""

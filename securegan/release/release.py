@@ -12,7 +12,7 @@ from securegan.models.base import GenerativeModule
 from securegan.release.entries import ReleaseLog, open_log
 from securegan.release.keys import PURPOSE, ReleaseKeys
 from securegan.release.pipeline import Counts, Pipeline, Tools
-from securegan.release.plan import Flagged, Plan, opened
+from securegan.release.plan import Flagged, Plan, opened, plain_text
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
 from securegan.runs.checkpoints import entry_of
@@ -41,8 +41,8 @@ class Source:
         config, dataset = (
             hashlib.sha256((folder.path / name).read_bytes()).hexdigest() for name in ("config.yaml", "data.json")
         )
-        name = "".join(letter for letter in folder.path.resolve().name if letter.isprintable())[:200]
-        return cls(entry_of(folder.checkpoints, which)["weights"]["sha256"], config, dataset, name or "run")
+        weights = entry_of(folder.checkpoints, which)["weights"]["sha256"]
+        return cls(weights, config, dataset, plain_text(folder.path.resolve().name))
 
 
 @dataclass(frozen=True)
