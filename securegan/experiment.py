@@ -44,7 +44,7 @@ from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
 from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
-from securegan.runs.checkpoints import Checkpoints, load_weights, verified
+from securegan.runs.checkpoints import Checkpoints, load_weights, verified, verified_weights
 from securegan.runs.folder import RunFolder
 from securegan.runs.journal import Journal
 from securegan.runs.sampling import as_grid
@@ -143,7 +143,7 @@ class Experiment:
         source = RunFolder.open(trained)
         config = with_attack(source.config(), overrides, trained)
         trust = trust or trust_of(config)
-        verified(source.checkpoints, "best", trust)
+        verified_weights(source.checkpoints, "best", trust)
         experiment = cls.start(out, config)
         experiment.trust = trust
         experiment.folder.rows = source.rows

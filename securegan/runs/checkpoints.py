@@ -168,6 +168,25 @@ def require_signed(folder: Path, entry: Mapping[str, Any], trust: Trust) -> Vouc
     return vouched
 
 
+def verified_weights(folder: Path, which: str = "best", trust: Trust | None = None) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a checkpoint's safetensors file, its checksum confirmed, and the index entry.
+
+    Args: trust: who must have signed them, and the configuration beside; None asks nobody.
+    """
+    entry = entry_of(folder, which)
+    path = folder / entry["weights"]["file"]
+    vouched = None if trust is None else require_signed(folder, entry, trust)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
+    if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
+        raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    if vouched is not None:
+        vouched.check(f"{folder.name}/{path.name}", content)
+    return content, entry
+
+
 def load_weights(
     module: GenerativeModule, folder: Path, which: str = "best", trust: Trust | None = None
 ) -> dict[str, Any]:
@@ -177,16 +196,8 @@ def load_weights(
 
     Args: trust: who must have signed them; None asks nobody.
     """
-    entry = entry_of(folder, which)
+    content, entry = verified_weights(folder, which, trust)
     path = folder / entry["weights"]["file"]
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
-    if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
-        raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
-    if trust is not None:
-        Vouched(folder.parent, entry, trust).check(f"{folder.name}/{path.name}", content)
     try:
         tensors = load(content)
         module.load_state_dict(tensors)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from securegan.cli import main
+from securegan.runs.export import load_generator
 from securegan.security.envelope.files import open_bytes
 from securegan.security.envelope.recipients import Ring
 from securegan.security.provenance.auditing import audit
@@ -122,3 +123,19 @@ def test_intake_tells_scripts(securegan: Command, run: Path, tmp_path: Path, off
     assert next(row for row in told if not row["accepted"])["reason"] == "unsigned"
     (out / "images" / "broken.png").unlink()
     assert securegan("intake", out / "images", "--require-signed").returncode == 0
+
+
+def test_commands_that_load_a_run_ask_for_its_signature(
+    securegan: Command, run: Path, make_run: Callable[..., Path], tmp_path: Path, office: Office
+) -> None:
+    signed = make_run(tmp_path / "signed", signer=office.signer)
+    for command in (["sample", "--n", "1"], ["export", "--sign-with", "release"]):
+        name, *further = command
+        refused = securegan(name, run, "--out", tmp_path / name, "--require-signed", *further)
+        assert refused.returncode == 2 and "signatures are required" in refused.stderr
+        assert securegan(name, signed, "--out", tmp_path / name, "--require-signed", *further).returncode == 0
+    assert "signatures are required" in securegan("audit", run, "--require-signed").stderr
+    again = securegan("attack", run, "--out", tmp_path / "attacked", "--require-signed", "attack=fgsm")
+    assert again.returncode == 2 and "signatures are required" in again.stderr
+    load_generator(tmp_path / "export", office.trust())
+    assert securegan("verify", tmp_path / "export").returncode == 0
