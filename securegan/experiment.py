@@ -1,8 +1,9 @@
 """One run from its composed config to its report: what is built in which order, and where everything is written."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,17 +33,23 @@ from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.detection import check_calibration
 from securegan.models.base import GenerativeModule
+from securegan.release.intake import attach_gate
+from securegan.release.release import Order, Source, release
+from securegan.release.settings import Security
+from securegan.release.verification import summarise
 from securegan.reports.csv_logger import CSVLogger
 from securegan.reports.progress import progress
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
 from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
-from securegan.runs.checkpoints import Checkpoints, load_weights, verified
+from securegan.runs.checkpoints import Checkpoints, load_weights, verified, verified_weights
 from securegan.runs.folder import RunFolder
 from securegan.runs.journal import Journal
 from securegan.runs.sampling import as_grid
+from securegan.runs.signed import sign_checkpoint
 from securegan.runs.surrogate import surrogate_of_run
+from securegan.security.provenance.trust import Trust
 
 
 class Experiment:
@@ -54,8 +61,12 @@ class Experiment:
         self.checkpoints = trained.checkpoints
         self.seed = int(config.seed)
         cache = Path(str(config.cache_dir)).expanduser()
+        self.security: Security | None = build(config.security) if config.security else None
+        self.keys = None if self.security is None else self.security.find_keys()
+        self.trust = None if self.security is None else self.security.trust()
         self.protocol: Protocol = build(config.metrics)
         self.data: ImageDataModule = build(config.data, cache, self.seed)
+        attach_gate(self.data)
         self.data.prepare_data()
         self.data.setup("fit")
         self.data.train_dataloader()  # refuses a batch that does not fit before anything is trained
@@ -69,7 +80,7 @@ class Experiment:
         if self.attack is not None:
             check_surfaces(self.attack, self.module, self.detectors)
         asked = None if self.attack is None else self.attack.surrogate
-        surrogate = None if asked is None else surrogate_of_run(asked, spec)
+        surrogate = None if asked is None else surrogate_of_run(asked, spec, self.trust)
         for detector in self.detectors:
             check_calibration(self.data.split_size("calibrate"), detector.false_positive_rate)
             detector.attach(self.module)  # now rather than in setup, so that checkpoints can be loaded without a fit
@@ -112,7 +123,7 @@ class Experiment:
                 "securegan attack again, which goes on where it stopped."
             )
         if folder.has_saved_point():
-            verified(folder.checkpoints, "last")
+            verified(folder.checkpoints, "last", trust_of(config))
         if is_main_process():
             folder.lock()
         try:
@@ -122,17 +133,20 @@ class Experiment:
             raise
 
     @classmethod
-    def attack_again(cls, trained: Path, out: Path, overrides: Sequence[str]) -> Self:
+    def attack_again(cls, trained: Path, out: Path, overrides: Sequence[str], trust: Trust | None = None) -> Self:
         """The chosen checkpoint of the run in ``trained`` under another attack, with a folder and report of its own.
 
-        The same call on the same ``out`` goes on where an interrupted one stopped.
+        The same call on the same ``out`` goes on where an interrupted one stopped. ``trust``: who must have signed the
+        checkpoint; None asks nobody but for whom the run's own configuration names.
         """
         if (out / "report.html").exists():
             raise UserError(f"--out={out} holds a finished run or attack: choose another folder.")
         source = RunFolder.open(trained)
         config = with_attack(source.config(), overrides, trained)
-        verified(source.checkpoints, "best")
+        trust = trust or trust_of(config)
+        verified_weights(source.checkpoints, "best", trust)
         experiment = cls.start(out, config)
+        experiment.trust = trust
         experiment.folder.rows = source.rows
         return experiment
 
@@ -150,9 +164,19 @@ class Experiment:
         callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
         callbacks.append(progress(lambda: self.folder.rows))
         callbacks.append(
-            Checkpoints(self.folder.checkpoints, self.protocol, lambda: self.evaluation.latest, self._flush)
+            Checkpoints(
+                self.folder.checkpoints,
+                self.protocol,
+                lambda: self.evaluation.latest,
+                self._flush,
+                None if self.keys is None else self._sign,
+            )
         )
         return build(self.config.trainer, self.folder.path, callbacks, self.loggers)
+
+    def _sign(self, entry: Mapping[str, Any]) -> None:
+        assert self.keys is not None
+        sign_checkpoint(self.folder.path, entry, self.keys.signer, self.seed)
 
     def _flush(self) -> None:
         for logger in self.loggers:
@@ -175,7 +199,7 @@ class Experiment:
         if self.resumed:
             epoch = 0  # a run that ended before its first saved point starts again
             if self.folder.has_saved_point():
-                point, entry = verified(self.folder.checkpoints, "last")
+                point, entry = verified(self.folder.checkpoints, "last", self.trust)
                 epoch = entry["epoch"]
             self.data.set_epoch(epoch)  # Lightning opens the first epoch's loader before any hook
             if is_main_process():
@@ -183,7 +207,10 @@ class Experiment:
                 for logger in self.loggers:
                     if isinstance(logger, CSVLogger):
                         logger.prune(self._images_at(epoch))
-        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
+        try:
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
+        except UnpicklingError as error:
+            raise UserError(f"the checkpoint {point} holds more than plain data, and nothing of it was run.") from error
         self.trainer.strategy.barrier()
 
     def _images_at(self, epoch: int) -> int:
@@ -191,7 +218,7 @@ class Experiment:
 
     def test(self) -> None:
         """Every figure that is reported: the chosen checkpoint on the test split."""
-        entry = load_weights(self.module, self.checkpoints, "best")
+        entry = load_weights(self.module, self.checkpoints, "best", self.trust)
         self.module.to(self.trainer.strategy.root_device)
         start = time.monotonic()
         journal = Journal(self.folder.path / "attacks")
@@ -280,6 +307,27 @@ class Experiment:
         named = {"skipped": bad.skipped, "converted": bad.converted}
         return {"counts": bad.counts, **{kind: [list(file) for file in files[:100]] for kind, files in named.items()}}
 
+    def release(self) -> None:
+        """The run's set of samples for others, where ``security`` asks for one; rank 0 alone, after :meth:`test`."""
+        if self.security is None or self.keys is None or self.config.ckpt or not is_main_process():
+            return
+        out = self.folder.path / "release"
+        order = Order(seed=self.seed, on_flagged=self.security.on_flagged)
+        released = release(
+            self.module,
+            self.detectors,
+            Source.of(self.folder),
+            out,
+            self.security.images,
+            self.keys,
+            order,
+            log=self.security.log,
+        )
+        summary = summarise(released, out, self.keys)
+        for logger in self.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_release(summary)
+
     def report(self) -> None:
         """Figures, report.html and the closing table; rank 0 alone."""
         if not is_main_process():
@@ -298,6 +346,12 @@ class Experiment:
             if isinstance(logger, WandbLogger):
                 logger.finish()  # inside the job: a sweep's next job must not write into this run
         self.folder.release()
+
+
+def trust_of(config: DictConfig) -> Trust | None:
+    """Who must have signed the checkpoints that a run of this configuration loads; None where nobody must."""
+    security: Security | None = build(config.security) if config.security else None
+    return None if security is None else security.trust()
 
 
 def is_main_process() -> bool:

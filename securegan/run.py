@@ -1,4 +1,4 @@
-"""The main job: ``python -m securegan.run model=gan attack=pgd``. Compose, build, fit, test, report."""
+"""The main job: ``python -m securegan.run model=gan attack=pgd``. Compose, build, fit, test, release, report."""
 
 import os
 import shlex
@@ -32,6 +32,7 @@ def job(config: DictConfig) -> None:
     with experiment:
         experiment.fit()
         experiment.test()
+        experiment.release()
         experiment.report()
 
 

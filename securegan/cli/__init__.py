@@ -7,7 +7,7 @@ before torch is loaded.
 import os
 import sys
 
-from securegan.cli import envelopes, keys, provenance, runs
+from securegan.cli import envelopes, keys, provenance, release, runs
 from securegan.cli.parser import PROGRAM, Parser
 from securegan.errors import UserError, near_match
 from securegan.security.errors import AuthenticationError
@@ -23,6 +23,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="train, attack, defend, watch and report; as python -m securegan.run")
     runs.add(commands)
+    release.add(commands)
     keys.add(commands)
     envelopes.add(commands)
     provenance.add(commands)

@@ -61,7 +61,10 @@ OPTIONS: dict[str, dict[str, str]] = {
         "gradient_penalty": "securegan.defenses.gradient_penalty.GradientPenalty",
     },
     "detector": {"mahalanobis": "securegan.detectors.mahalanobis.callback.Mahalanobis"},
-    "security": {},
+    "security": {
+        "full": "securegan.release.settings.Security",
+        "signed": "securegan.release.settings.Security",
+    },
     "trainer": {
         "default": "securegan.runs.trainer.build_trainer",
         "ddp": "securegan.runs.trainer.build_trainer",

@@ -41,18 +41,18 @@ class Decoded(NamedTuple):
     converted: str | None = None  # the reasons, joined, or None where the file was taken as it is
 
 
-def decode(data: bytes, name: str, size: int, channels: int) -> Decoded:
+def decode(data: bytes, name: str, size: int, channels: int, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Pixels ``(channels, size, size)`` of the image file ``data``.
 
     Args: name: whose suffix is compared with the content; channels: 1 (luma) or 3 (RGB).
-    Raises BadImage where the bytes are no whole image of an accepted format or hold more than ``MAX_PIXELS``.
+    Raises BadImage where the bytes are no whole image of an accepted format or hold more than ``max_pixels``.
     """
     if not data:
         raise BadImage("the file is empty")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImage(_too_large())
+            if image.width * image.height > max_pixels:
+                raise BadImage(_too_large(max_pixels))
             notes = _container_notes(image, name)
             image.load()
             upright, turned = _upright(image)
@@ -63,7 +63,7 @@ def decode(data: bytes, name: str, size: int, channels: int) -> Decoded:
     except UnidentifiedImageError as error:
         raise BadImage("not a PNG, JPEG, WebP or BMP image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(_too_large()) from error
+        raise BadImage(_too_large(max_pixels)) from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken or hostile bytes
         raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
     return Decoded(pixels, "; ".join(notes + turned + changed) or None)
@@ -82,8 +82,8 @@ def to_pixels(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
 
-def _too_large() -> str:
-    return f"more than {MAX_PIXELS // 10**6} million pixels"
+def _too_large(limit: int) -> str:
+    return f"more than {limit // 10**6} million pixels"
 
 
 def _container_notes(image: Image.Image, name: str) -> list[str]:

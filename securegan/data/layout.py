@@ -8,6 +8,7 @@ class folders.
 """
 
 import json
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,8 +18,11 @@ import numpy as np
 from securegan.data.bad_files import BadFile
 from securegan.data.batch import SPLITS
 from securegan.data.decode import BadImage, Decoded, decode
-from securegan.data.sources import Entry, Files
+from securegan.data.sources import SIDECAR, Entry, Files
 from securegan.errors import UserError
+
+# Name, bytes and sidecar of an image file; why it is refused, or nothing.
+Gate = Callable[[str, bytes, bytes | None], str]
 
 SPLIT_NAMES = {
     "train": "train",
@@ -37,9 +41,14 @@ SPLIT_NAMES = {
 class ImageFiles:
     """The images of a source in a fixed order, with labels, given splits and groups as far as the source gives them."""
 
-    def __init__(self, files: Files, size: int, channels: int) -> None:
-        """Args: size, channels: of the decoded images. Raises UserError where the source holds no image."""
-        self.files, self.size, self.channels = files, size, channels
+    def __init__(self, files: Files, size: int, channels: int, gate: Gate | None = None) -> None:
+        """Args:
+        size, channels: of the decoded images.
+        gate: asked of every image before it is decoded here.
+        Raises UserError where the source holds no image.
+        """
+        self.files, self.size, self.channels, self.gate = files, size, channels, gate
+        self.sidecars = {entry.name for entry in files.sidecars}
         self.refused = list(files.refused)
         entries = sorted(_unwrapped(files.images), key=lambda item: item[0])
         if not entries:
@@ -78,14 +87,22 @@ class ImageFiles:
     def load(self, position: int) -> Decoded:
         """Decode image ``position``; raises BadImage. Safe in several threads at once."""
         name = self.names[position]
-        return decode(self.files.read(name), name, self.size, self.channels)
+        content = self.files.read(name)
+        if self.gate is not None:
+            beside = name + SIDECAR
+            if reason := self.gate(name, content, self.files.read(beside) if beside in self.sidecars else None):
+                raise BadImage(reason)
+        return decode(content, name, self.size, self.channels)
 
 
-def listing_key(files: Files) -> str:
-    """A digest of all names, sizes and stamps: it changes whenever a file is added, removed or changed."""
-    hasher = blake2b(digest_size=16)
+def listing_key(files: Files, gate_key: str = "") -> str:
+    """A digest of all names, sizes and stamps: it changes whenever a file is added, removed or changed.
+
+    Args: gate_key: of the gate that the images pass, which reads sidecars too.
+    """
+    hasher = blake2b(gate_key.encode(), digest_size=16)
     refused = [Entry(file.name, file.reason) for file in files.refused]
-    for entry in sorted(files.images + files.metadata + refused):
+    for entry in sorted(files.images + files.metadata + refused + (files.sidecars if gate_key else [])):
         hasher.update(f"{entry.name}\x00{entry.stamp}\x00".encode("utf-8", "surrogateescape"))
     return hasher.hexdigest()
 

@@ -18,6 +18,10 @@ from securegan.errors import ConfigError, UserError, near_match
 
 MAX_BYTES = 256 * 2**20  # more than the largest accepted image, uncompressed, takes
 METADATA = "metadata.json"
+SIDECAR = ".sg.json"  # after an image's whole name: what is signed of it
+MAX_ENTRIES = 4_000_000  # of an archive
+MAX_RATIO = 200  # of an entry's length to what it takes in the archive, from MAX_RATIO_FROM bytes on
+MAX_RATIO_FROM = 4 * 2**20
 # images by name; those without a decoder here are reported, not passed over
 IMAGE_SUFFIXES = frozenset(SUFFIXES) | {".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm"}
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -36,6 +40,7 @@ class Files(Protocol):
     path: Path
     images: list[Entry]
     metadata: list[Entry]
+    sidecars: list[Entry]
     refused: list[BadFile]
 
     def read(self, name: str) -> bytes:
@@ -71,6 +76,7 @@ class FolderFiles:
         self.path = path
         self.images: list[Entry] = []
         self.metadata: list[Entry] = []
+        self.sidecars: list[Entry] = []
         self.refused: list[BadFile] = []
         folders = [""]
         while folders:
@@ -109,9 +115,7 @@ class FolderFiles:
         if status.st_size > MAX_BYTES:
             self.refused.append(BadFile(name, _too_long()))
         else:
-            (self.images if is_image(name) else self.metadata).append(
-                Entry(name, f"{status.st_size} {status.st_mtime_ns}")
-            )
+            list_of(self, name).append(Entry(name, f"{status.st_size} {status.st_mtime_ns}"))
 
     def read(self, name: str) -> bytes:
         try:
@@ -128,17 +132,20 @@ class ZipFiles:
         self.path = path
         self.images: list[Entry] = []
         self.metadata: list[Entry] = []
+        self.sidecars: list[Entry] = []
         self.refused: list[BadFile] = []
         self._infos: dict[str, zipfile.ZipInfo] = {}
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise UserError(f"data.path='{path}' is a damaged zip file: {error}.") from error
+        if len(self._archive.infolist()) > MAX_ENTRIES:
+            raise UserError(f"data.path='{path}' has more than {MAX_ENTRIES:,} entries: unpack or divide it.")
         for info in self._archive.infolist():
             self._take(info)
         for name, info in self._infos.items():
             entry = Entry(name, f"{info.file_size} {info.CRC}")
-            (self.images if is_image(name) else self.metadata).append(entry)
+            list_of(self, name).append(entry)
 
     def _take(self, info: zipfile.ZipInfo) -> None:
         """Keep one entry under its tidy name; of two with one name the later counts, as it would when unpacked."""
@@ -157,6 +164,8 @@ class ZipFiles:
             reason = "encrypted"
         elif info.file_size > MAX_BYTES:
             reason = _too_long()
+        elif info.file_size > max(MAX_RATIO_FROM, MAX_RATIO * info.compress_size):
+            reason = f"more than {MAX_RATIO} times as long as in the archive"
         else:
             self._infos["/".join(parts)] = info
             return
@@ -176,7 +185,16 @@ def is_image(name: str) -> bool:
 
 def is_wanted(name: str) -> bool:
     """Whether a file is an image or says something of images."""
-    return is_image(name) or name.rpartition("/")[2] == METADATA
+    return is_image(name) or name.rpartition("/")[2] == METADATA or _is_sidecar(name)
+
+
+def list_of(files: Files, name: str) -> list[Entry]:
+    """The list that a wanted file belongs to."""
+    return files.images if is_image(name) else files.sidecars if _is_sidecar(name) else files.metadata
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.endswith(SIDECAR) and is_image(name.removesuffix(SIDECAR))
 
 
 def is_hidden(part: str) -> bool:

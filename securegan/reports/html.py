@@ -40,6 +40,7 @@ def render(results: RunResults, plots: Plots | None = None) -> str:
         failed=len(results.violations),
         judged=sum(check.passed is not None for check in results.checks),
         audit=results.audit,
+        release=results.release,
         audited=failed_first(results.audit.checks) if results.audit else [],
         bad_sentence=bad_sentence,
         bad=bad[:MAX_BAD_FILES],

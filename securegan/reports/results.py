@@ -102,6 +102,33 @@ class Audit(BaseModel):
         return _read(path, lambda file: cls.model_validate_json(file.read_text(encoding="utf-8")))
 
 
+class Release(BaseModel):
+    """What the run released, and how it verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    released: int
+    review: int
+    rejected: int
+    verdicts: dict[str, int]
+    sealed_for: list[str]
+    detectors: list[dict[str, str]]
+    signer: str
+    log: dict[str, str | int]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every released image is as it was signed, as far as it can be opened here."""
+        return self.verdicts.get("byte-exact", 0) + self.verdicts.get("sealed for others", 0) == self.released
+
+    @classmethod
+    def load(cls, folder: Path) -> "Release | None":
+        """The release of the run in ``folder``, None where there was none; raises UserError where it is damaged."""
+        path = folder / "release" / "summary.json"
+        return _read(path, lambda file: cls.model_validate_json(file.read_text(encoding="utf-8")))
+
+
 class _Metrics(BaseModel):
     """The layout of metrics.json."""
 
@@ -123,6 +150,7 @@ class RunResults:
     protocol: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     audit: Audit | None = None
+    release: Release | None = None
     seconds: dict[str, float | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -157,6 +185,7 @@ class RunResults:
             protocol=metrics.protocol,
             checks=metrics.checks,
             audit=Audit.load(folder),
+            release=Release.load(folder),
             seconds=metrics.seconds,
             notes=list(dict.fromkeys([*metrics.notes, *(metrics.test.notes if metrics.test else [])])),
             arrays=_flat(_read(folder / "arrays.npz", _load_arrays) or {}, folder / "arrays.npz"),

@@ -140,6 +140,14 @@ class WandbLogger(Logger):
             self._guarded(log, "epochs", images_seen)
 
     @rank_zero_only
+    def log_release(self, summary: Mapping[str, Any]) -> None:
+        """Keep what was released and how it verified with the run's summary: counts, verdicts and public names."""
+        told = {f"release/{key}": summary[key] for key in ("images", "released", "review", "rejected", "signer")}
+        told |= {f"release/verdict {verdict}": count for verdict, count in summary["verdicts"].items()}
+        told["release/log_size"] = summary["log"]["size"]
+        self._guarded(lambda run: run.summary.update(told), "epochs", None)
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Nothing yet: Lightning calls this after each of fit and test, ``finish`` ends the run."""
 

@@ -1,7 +1,7 @@
 """The audit of a finished or interrupted run: its surfaces are built again as for its own figures."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,8 @@ from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
 from securegan.runs.checkpoints import read_index
 from securegan.runs.folder import AUDIT, RunFolder
-from securegan.runs.sampling import load_watched
+from securegan.runs.sampling import load_watched, moved
+from securegan.security.provenance.trust import Trust
 
 
 def audit_run(
@@ -37,6 +38,8 @@ def audit_run(
     names: Sequence[str] = (),
     full: bool = False,
     device: str = "cpu",
+    before_reading: Callable[[ImageDataModule], None] = lambda data: None,
+    trust: Trust | None = None,
 ) -> None:
     """Audit the surfaces of the run in ``path`` on its test split and leave ``audit.json`` there.
 
@@ -47,6 +50,8 @@ def audit_run(
         names: surfaces; all that the model offers and the attack suits where none is named.
         full: every check, in minutes rather than seconds.
         device: where it is computed.
+        before_reading: called with the data before they are prepared.
+        trust: who must have signed the checkpoint; None asks nobody.
 
     Raises:
         UserError: ``path`` holds no run or no such checkpoint, its data have changed, or there is no such surface.
@@ -56,18 +61,16 @@ def audit_run(
     validate(config)
     cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
-    module, detectors = load_watched(trained, which)
+    module, detectors = load_watched(trained, which, trust)
     data: ImageDataModule = build(config.data, cache, seed)
+    before_reading(data)
     data.prepare_data()
     data.setup("fit")
     if data.spec != folder.spec():
         raise UserError(f"the data of {path} have changed since the run: restore them to audit it.")
     attack = _attack(config.attack, data)
     protocol: Protocol = build(config.metrics)
-    try:
-        module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
+    moved(module, device)
     judge = load_or_train_judge(data, cache).to(device)
     module.settle(data)
     evaluator = Evaluator(data, judge, [], attack, protocol, seed)

@@ -1,27 +1,34 @@
 """Checkpoints: the last epoch's and the chosen one, each known by its checksum.
 
-``checkpoints/index.json`` says which file is which; it changes by one atomic rename after the new file is complete, so
-a process killed at any moment leaves the previous state whole. Chosen is the best FID on the validation split among the
-last epochs (:meth:`Protocol.may_choose`) at which every defence was at full strength.
+Of each there are two files: ``.ckpt``, everything that training goes on from, and ``.safetensors``, the weights and the
+detectors' statistics. Only a run that is continued reads the first, which is pickled (``weights_only``); sampling,
+attacking, auditing and releasing read the second, whoever made it. ``checkpoints/index.json`` says which file is which;
+it changes by one atomic rename after the new files are complete, so a process killed at any moment leaves the previous
+state whole. Chosen is the best FID on the validation split among the last epochs (:meth:`Protocol.may_choose`) at which
+every defence was at full strength.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from securegan.defenses.base import Defense
 from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
-from securegan.runs.atomic import write_json
+from securegan.runs.atomic import write_atomically, write_json
+from securegan.runs.signed import BESIDE, Vouched, signature_of
+from securegan.security.provenance.trust import Trust
 
 INDEX = "index.json"
+WEIGHTS = ".safetensors"
 WEAK = "the last epoch was taken: the defences did not reach full strength."
 UNSCORED = "the last epoch was taken: the selection figure is not a number."
 
@@ -44,11 +51,14 @@ class Checkpoints(pl.Callback):
         protocol: Protocol,
         latest_score: Callable[[], float | None],
         before_save: Callable[[], None],
+        sign: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         """Args:
         latest_score: the selection figure (lower is better) of the epoch just evaluated.
         before_save: called on rank 0 before a saved point counts, to write out what logs still hold.
+        sign: called on rank 0 with the entry of a checkpoint whose files are complete, before the index names it.
         """
+        self.sign = sign
         self.folder, self.protocol, self.latest_score = folder, protocol, latest_score
         self.before_save = before_save
         self.index: dict[str, Any] = read_index(folder) if (folder / INDEX).is_file() else {}  # of the run continued
@@ -69,14 +79,17 @@ class Checkpoints(pl.Callback):
                 "disk's free space."
             ) from error
         if trainer.is_global_zero:
-            self._register(trainer, epoch, name)
+            self._register(trainer, pl_module, epoch, name)
         trainer.strategy.barrier()
 
-    def _register(self, trainer: pl.Trainer, epoch: int, name: str) -> None:
+    def _register(self, trainer: pl.Trainer, module: GenerativeModule, epoch: int, name: str) -> None:
         self.before_save()
         partial = self.folder / f"{name}.partial"
         entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
         partial.replace(self.folder / name)
+        entry["weights"] = save_weights(module, (self.folder / name).with_suffix(WEIGHTS))
+        if self.sign is not None:
+            self.sign(entry)
         self.index["last"] = entry
         epochs = trainer.max_epochs or 0
         full = all(d.full_strength(epoch) for d in callbacks_of(trainer) if isinstance(d, Defense))
@@ -88,10 +101,19 @@ class Checkpoints(pl.Callback):
         elif best is None and epoch + 1 >= epochs:  # the last epoch, and none could be chosen
             self.index["best"] = {**entry, "score": score, "note": UNSCORED if full else WEAK}
         write_json(self.folder / INDEX, self.index)
-        wanted = {kept["file"] for kept in self.index.values()}
-        for file in self.folder.glob("epoch-*.ckpt*"):
+        wanted = {
+            name for kept in self.index.values() for name in (kept["file"], kept["weights"]["file"], signature_of(kept))
+        }
+        for file in self.folder.glob("epoch-*"):
             if file.name not in wanted:
                 file.unlink(missing_ok=True)
+
+
+def save_weights(module: GenerativeModule, path: Path) -> dict[str, Any]:
+    """Write a module's weights, counters and detector statistics to the safetensors file ``path``; gives its entry."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    return {"file": path.name, "sha256": sha256(path)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -102,30 +124,85 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = dict(json.loads(path.read_text()))
         for entry in index.values():
-            _ = entry["file"], entry["epoch"], entry["sha256"]
+            _ = entry["epoch"]
+            for about in (entry, entry["weights"]):
+                _ = about["sha256"]
+                if about["file"] != Path(about["file"]).name:
+                    raise ValueError(f"{about['file']} is not a file of this folder")
         return index
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): the run cannot be continued.") from error
 
 
-def verified(folder: Path, which: str) -> tuple[Path, dict[str, Any]]:
-    """Path and entry of the ``last`` or ``best`` checkpoint, its checksum confirmed."""
+def entry_of(folder: Path, which: str) -> dict[str, Any]:
+    """The index' entry of the ``last`` or ``best`` checkpoint."""
     entry = read_index(folder).get(which)
     if entry is None:
         hint = ": none had been chosen when the run stopped; continue it, or give --checkpoint last"
         raise UserError(f"{folder} holds no '{which}' checkpoint{hint if which == 'best' else ''}.")
+    return dict(entry)
+
+
+def verified(folder: Path, which: str, trust: Trust | None = None) -> tuple[Path, dict[str, Any]]:
+    """Path and entry of the ``last`` or ``best`` checkpoint that training goes on from, its checksum confirmed.
+
+    Args: trust: who must have signed it, and the configuration beside; None asks nobody.
+    """
+    entry = entry_of(folder, which)
     path = folder / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
     if sha256(path) != entry["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    if trust is not None:
+        vouched = require_signed(folder, entry, trust)
+        vouched.check_file(f"{folder.name}/{entry['file']}")
     return path, entry
 
 
-def load_weights(module: GenerativeModule, folder: Path, which: str = "best") -> dict[str, Any]:
-    """Load a verified checkpoint's weights and detector statistics into ``module``; gives the index entry."""
-    path, entry = verified(folder, which)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
+def require_signed(folder: Path, entry: Mapping[str, Any], trust: Trust) -> Vouched:
+    """What a trusted key signed of a checkpoint, the configuration beside it confirmed. Raises PolicyError."""
+    vouched = Vouched(folder.parent, entry, trust)
+    for name in BESIDE:
+        vouched.check_file(name)
+    return vouched
+
+
+def verified_weights(folder: Path, which: str = "best", trust: Trust | None = None) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a checkpoint's safetensors file, its checksum confirmed, and the index entry.
+
+    Args: trust: who must have signed them, and the configuration beside; None asks nobody.
+    """
+    entry = entry_of(folder, which)
+    path = folder / entry["weights"]["file"]
+    vouched = None if trust is None else require_signed(folder, entry, trust)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
+    if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
+        raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
+    if vouched is not None:
+        vouched.check(f"{folder.name}/{path.name}", content)
+    return content, entry
+
+
+def load_weights(
+    module: GenerativeModule, folder: Path, which: str = "best", trust: Trust | None = None
+) -> dict[str, Any]:
+    """Load a checkpoint's weights and detector statistics into ``module``; gives the index entry.
+
+    What was checked is what is loaded: the file is read once.
+
+    Args: trust: who must have signed them; None asks nobody.
+    """
+    content, entry = verified_weights(folder, which, trust)
+    path = folder / entry["weights"]["file"]
+    try:
+        tensors = load(content)
+        module.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint {path} does not hold the weights of this run's model ({reason}).") from error
+    module.on_load_checkpoint({"state_dict": tensors})
     return entry

@@ -1,12 +1,14 @@
 """A run's trained generator as a folder that others can use: its weights, config.json and a model card.
 
 The generator takes codes ``z (N, latent_dim)`` of the standard normal distribution and, if conditional, classes
-``y (N,)`` int64; it gives images ``(N, C, H, W)`` in ``[0, 1]``. README.md is written last: a folder without it is not
-complete. Only a TorchScript file holds pickled data; safetensors and ONNX files hold none.
+``y (N,)`` int64; it gives images ``(N, C, H, W)`` in ``[0, 1]``. README.md is written last, but for the signed manifest
+where one is asked for: a folder without it is not complete. Only a TorchScript file holds pickled data; safetensors and
+ONNX files hold none.
 """
 
 import copy
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +34,10 @@ from securegan.runs.checkpoints import read_index, sha256
 from securegan.runs.folder import RunFolder
 from securegan.runs.model_card import check_license, model_card
 from securegan.runs.sampling import load_module
+from securegan.security.provenance.directory import MANIFEST, copy_verified, sign_directory
+from securegan.security.provenance.signing import Signer
+from securegan.security.provenance.statement import DirectoryOrigin
+from securegan.security.provenance.trust import Trust
 
 Format = Literal["safetensors", "onnx", "torchscript"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -56,6 +62,8 @@ def export_generator(
     averaged: bool = True,
     which: str = "best",
     license: str | None = None,
+    signer: Signer | None = None,
+    trust: Trust | None = None,
 ) -> str:
     """Write the generator of the run in ``run`` to the new or empty folder ``out``; gives the weights' sha256.
 
@@ -66,6 +74,8 @@ def export_generator(
         averaged: the moving average, which every figure is about; otherwise the weights as trained.
         which: checkpoint, ``best`` or ``last``.
         license: its identifier for the model card; None says there that one must be chosen.
+        signer: signs a manifest of all the files, for whoever loads nothing else.
+        trust: who must have signed the run's checkpoint; None asks nobody.
 
     Raises:
         UserError: where the run or the folder cannot be used, a package is missing, or the written generator's images
@@ -74,7 +84,7 @@ def export_generator(
     check_license(license)
     if form == "onnx":
         _require_onnx()
-    module, folder = load_module(run, which), RunFolder.open(run)
+    module, folder = load_module(run, which, trust), RunFolder.open(run)
     epoch = int(read_index(folder.checkpoints)[which]["epoch"])
     found = out.exists()
     require_empty(out, "--out")
@@ -85,8 +95,11 @@ def export_generator(
         write_json(out / CONFIG, config)
         card = model_card(config, folder.results, folder.rows, license)
         write_atomically(out / CARD, lambda temporary: temporary.write_text(card))
+        if signer is not None:
+            about = config["weights"]
+            sign_directory(out, signer, DirectoryOrigin(holds="checkpoint", model=about["sha256"], seed=config["seed"]))
     except BaseException:  # an interrupt too leaves the folder as it was found
-        for name in (weights.name, CONFIG, CARD):
+        for name in (weights.name, CONFIG, CARD, MANIFEST):
             with suppress(OSError):
                 (out / name).unlink(missing_ok=True)
         if not found:
@@ -96,14 +109,20 @@ def export_generator(
     return str(config["weights"]["sha256"])
 
 
-def load_generator(folder: Path | str) -> nn.Module:
+def load_generator(folder: Path | str, trust: Trust | None = None) -> nn.Module:
     """The generator of a folder that ``securegan export --format safetensors`` wrote, frozen, on the CPU.
 
     ``generator(z, y)``, without classes ``generator(z)``: the images of the run's own generator, bit for bit.
 
+    Args: trust: who must have signed every file of the folder; what is loaded is a copy made while it was checked.
+
     Raises:
-        UserError: where the folder holds no such export, or a damaged one.
+        UserError: where the folder holds no such export, or a damaged one; PolicyError where it is not signed so.
     """
+    if trust is not None:
+        with tempfile.TemporaryDirectory() as place:
+            copy_verified(Path(folder), Path(place) / "copy", trust, "checkpoint")
+            return load_generator(Path(place) / "copy")
     path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text())

@@ -252,7 +252,7 @@ def _arguments() -> list[str]:
     return sys.argv[1:]
 
 
-def git_commit() -> str | None:
+def git_commit(digits: int = 12) -> str | None:
     """The commit of the source checkout, with ``+`` where it has changes; None outside a checkout."""
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
@@ -261,6 +261,6 @@ def git_commit() -> str | None:
         run = lambda *args: subprocess.run(  # noqa: E731
             ["git", "-C", str(source), *args], capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
-        return run("rev-parse", "--short=12", "HEAD") + ("+" if run("status", "--porcelain", "-uno") else "")
+        return run("rev-parse", f"--short={digits}", "HEAD") + ("+" if run("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None

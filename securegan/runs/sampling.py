@@ -21,36 +21,50 @@ from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
 from securegan.randomness import normal
 from securegan.runs.atomic import require_empty, write_atomically
-from securegan.runs.checkpoints import load_weights
+from securegan.runs.checkpoints import entry_of, load_weights, require_signed
 from securegan.runs.folder import RunFolder
+from securegan.security.provenance.trust import Trust
 
 TOGETHER = 32  # images of every forward, whatever is asked for: the rounding of a forward depends on its size
 GRID = 64  # images of the overview
 TABLE, OVERVIEW = "samples.csv", "grid.png"
 
 
-def load_module(path: Path, which: str = "best") -> GenerativeModule:
+def load_module(path: Path, which: str = "best", trust: Trust | None = None) -> GenerativeModule:
     """The trained module of :func:`load_watched` alone."""
-    return load_watched(path, which)[0]
+    return load_watched(path, which, trust)[0]
 
 
-def load_watched(path: Path, which: str = "best") -> tuple[GenerativeModule, list[Detector]]:
+def load_watched(
+    path: Path, which: str = "best", trust: Trust | None = None
+) -> tuple[GenerativeModule, list[Detector]]:
     """The trained module of the run in ``path`` with the weights of a checkpoint, and its detectors; needs no data.
 
-    Args: which: ``best``, the chosen checkpoint, or ``last``.
+    Args: which: ``best``, the chosen checkpoint, or ``last``; trust: who must have signed it, None asks nobody.
 
     Raises:
-        UserError: where ``path`` holds no run, no such checkpoint, or a damaged one.
+        UserError: where ``path`` holds no run, no such checkpoint, or a damaged one; PolicyError where it is not signed
+            as ``trust`` wants it.
     """
     folder = RunFolder.open(path)
+    if trust is not None:
+        require_signed(folder.checkpoints, entry_of(folder.checkpoints, which), trust)
     config = folder.config()
     validate(config)
     module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
     detectors: list[Detector] = build_each(config.detector)
     for detector in detectors:
         detector.attach(module)  # its statistics lie in the checkpoint
-    load_weights(module, folder.checkpoints, which)
+    load_weights(module, folder.checkpoints, which, trust)
     return module, detectors
+
+
+def moved(module: GenerativeModule, device: str) -> GenerativeModule:
+    """``module`` on a device that the user names; raises UserError where there is none such."""
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def class_of(module: GenerativeModule, name: str) -> int:
@@ -74,6 +88,25 @@ def class_of(module: GenerativeModule, name: str) -> int:
     )
 
 
+def whole_batches(
+    module: GenerativeModule, first: int, stop: int, *, seed: int, label: int | None = None, averaged: bool = True
+) -> Iterator[tuple[range, Tensor, Tensor | None]]:
+    """The numbers, images ``(32, C, H, W)`` in ``[0, 1]`` and classes of every forward that makes one of ``first`` to
+    ``stop`` (exclusive); on the module's device. What is asked for beside an image does not change its rounding.
+
+    Args: see :func:`sample`.
+    """
+    classes = module.spec.num_classes if module.conditional else 0
+    for start in range(first - first % TOGETHER, stop, TOGETHER):
+        numbers = range(start, start + TOGETHER)
+        z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])
+        y = torch.tensor([number % classes if label is None else label for number in numbers]) if classes else None
+        with shielded(module.victims()), torch.no_grad():
+            codes, wanted = z.to(module.device), None if y is None else y.to(module.device)
+            images = module.generate(codes, wanted) if averaged else module.generate_raw(codes, wanted)
+        yield numbers, images.float(), y
+
+
 def sample(
     module: GenerativeModule, n: int, *, seed: int, label: int | None = None, averaged: bool = True
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -86,15 +119,9 @@ def sample(
         label: of all images; the classes in turn where it is not given. Only of a generator that is asked for classes.
         averaged: the generator's moving average, which every figure is about; otherwise the weights as trained.
     """
-    classes = module.spec.num_classes if module.conditional else 0
-    for start in range(0, n, TOGETHER):
-        numbers = range(start, start + TOGETHER)
-        z = torch.stack([normal((module.latent_dim,), seed, "sample", number) for number in numbers])
-        y = torch.tensor([number % classes if label is None else label for number in numbers]) if classes else None
-        with shielded(module.victims()), torch.no_grad():
-            codes, wanted = z.to(module.device), None if y is None else y.to(module.device)
-            images = module.generate(codes, wanted) if averaged else module.generate_raw(codes, wanted)
-        yield images.float().cpu()[: n - start], None if y is None else y[: n - start]
+    for numbers, images, y in whole_batches(module, 0, n, seed=seed, label=label, averaged=averaged):
+        wanted = min(n - numbers.start, len(numbers))
+        yield images.cpu()[:wanted], None if y is None else y[:wanted]
 
 
 def write_samples(
@@ -143,8 +170,18 @@ def as_grid(images: Tensor) -> Tensor:
     return tiled.reshape(channels, rows * height, columns * width)
 
 
+def in_8_bits(images: Tensor) -> Tensor:
+    """Images in ``[0, 1]`` as uint8, rounded: the pixels of the files."""
+    return images.mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def picture(pixels: Tensor) -> Image.Image:
+    """uint8 pixels ``(C, H, W)``, of 1 or 3 channels, as a picture."""
+    plain = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(plain[:, :, 0] if plain.shape[2] == 1 else plain)
+
+
 def _write(image: Tensor, path: Path) -> None:
     """One image ``(C, H, W)`` in ``[0, 1]`` as an 8-bit PNG."""
-    pixels = image.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+    shown = picture(in_8_bits(image))
+    write_atomically(path, lambda temporary: shown.save(temporary, format="PNG"))

@@ -6,18 +6,19 @@ from securegan.attacks.surfaces import LabelSurface
 from securegan.data.batch import DataSpec
 from securegan.errors import ConfigError, UserError
 from securegan.runs.sampling import load_module
+from securegan.security.provenance.trust import Trust
 
 
-def surrogate_of_run(run: str, spec: DataSpec) -> LabelSurface:
+def surrogate_of_run(run: str, spec: DataSpec, trust: Trust | None = None) -> LabelSurface:
     """The class head of the chosen checkpoint of the run in the folder ``run``, on the CPU.
 
-    Args: spec: of the data that are attacked.
+    Args: spec: of the data that are attacked; trust: who must have signed it, None asks nobody.
 
     Raises:
         ConfigError: ``run`` holds no usable run, or none that reads images of these classes, channels and size.
     """
     try:
-        module = load_module(Path(run).expanduser())
+        module = load_module(Path(run).expanduser(), trust=trust)
     except UserError as error:
         raise ConfigError(f"attack.surrogate={run} cannot be used: {error}") from error
     if "label" not in module.surfaces():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file
 
 import securegan.run
 from securegan.configuration.compose import compose_checked
@@ -89,14 +90,16 @@ def test_the_chosen_checkpoint_is_of_an_epoch_at_full_strength(finished: Path) -
     trained = {row["epoch"]: row["metrics"]["quality/fid_judge"] for row in rows if row["epoch"] >= 2}
     assert index["best"]["epoch"] == min(trained, key=lambda epoch: trained[epoch])
     assert index["last"]["epoch"] == 3
-    files = {path.name for path in (finished / "checkpoints").glob("*.ckpt")}
-    assert files == {index["best"]["file"], index["last"]["file"]}
+    files = {path.name for path in (finished / "checkpoints").glob("epoch-*")}
+    assert files == {name for entry in index.values() for name in (entry["file"], entry["weights"]["file"])}
 
 
 def test_checkpoints_hold_plain_data_and_neither_judge_nor_inception(finished: Path) -> None:
     index = json.loads((finished / "checkpoints" / "index.json").read_text())
     state = torch.load(finished / "checkpoints" / index["last"]["file"], weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in state} == {"images_seen", "generator", "discriminator", "ema", "attached"}
+    weights = load_file(finished / "checkpoints" / index["last"]["weights"]["file"])
+    assert weights.keys() == state.keys() and all(torch.equal(weights[name], state[name]) for name in state)
 
 
 @pytest.mark.parametrize(

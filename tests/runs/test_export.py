@@ -18,7 +18,7 @@ from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.runs import export
 from securegan.runs.atomic import write_json
-from securegan.runs.checkpoints import sha256
+from securegan.runs.checkpoints import save_weights, sha256
 from securegan.runs.export import Format, export_generator, load_generator
 from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import class_of, load_module
@@ -52,10 +52,10 @@ def a_run(path: Path, classes: int, model: str = "gan", *overrides: str) -> Path
             for tensor in network.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.add_(shift)
-        file = folder.checkpoints / f"epoch-{epoch:04d}.ckpt"
+        file = folder.checkpoints / f"epoch-{epoch:04d}.safetensors"
         file.parent.mkdir(exist_ok=True)
-        torch.save({"state_dict": module.state_dict()}, file)
-        entries[which] = {"file": file.name, "epoch": epoch, "sha256": sha256(file)}
+        weights = save_weights(module, file)
+        entries[which] = {"file": f"epoch-{epoch:04d}.ckpt", "epoch": epoch, "sha256": "", "weights": weights}
     write_json(folder.checkpoints / "index.json", entries)
     row = {"epoch": 3, "images_seen": 7000, "split": "validate", "metrics": {"quality/fid_judge": 4.75}, "n": {}}
     folder.results = {"test": TEST, "protocol": PROTOCOL}

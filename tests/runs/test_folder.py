@@ -79,7 +79,8 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
 def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
     file = tmp_path / "epoch-0001.ckpt"
     file.write_bytes(b"weights")
-    entry = {"file": file.name, "epoch": 1, "sha256": sha256(file)}
+    weights = {"file": "epoch-0001.safetensors", "sha256": ""}
+    entry = {"file": file.name, "epoch": 1, "sha256": sha256(file), "weights": weights}
     (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
     assert verified(tmp_path, "last")[0] == file
     with pytest.raises(UserError, match=r"no 'best' checkpoint.*--checkpoint last"):
@@ -90,6 +91,15 @@ def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(UserError, match="missing"):
         verified(tmp_path, "last")
+
+
+@pytest.mark.parametrize("name", ["../epoch-0001.ckpt", "/etc/passwd", "a/b"])
+def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    whole = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": {"file": "epoch-0001.st", "sha256": ""}}
+    for entry in ({**whole, "file": name}, {**whole, "weights": {"file": name, "sha256": ""}}):
+        (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
+        with pytest.raises(UserError, match="not a file of this folder"):
+            read_index(tmp_path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

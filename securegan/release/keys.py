@@ -1,0 +1,60 @@
+"""The keys of a release: who signs it and its log, and for whom it is sealed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from securegan.security.envelope.recipients import PublicKey as SealingKey
+from securegan.security.envelope.recipients import Recipient, RingKey
+from securegan.security.keys.key import Key
+from securegan.security.keys.ring import KeyRing
+from securegan.security.provenance.signing import PublicKey, Signer
+
+PURPOSE: Final = "image"
+
+
+@dataclass(frozen=True)
+class ReleaseKeys:
+    """Found and fit for their purposes; holds no secret but the signer's, which shows none."""
+
+    ring: KeyRing
+    signer: Signer
+    signed_before: tuple[PublicKey, ...]  # other keys of the ring that sign logs: it may have been rotated
+    recipients: tuple[Recipient, ...]
+    kids: tuple[str, ...]  # of the recipients
+    counted: tuple[Key, ...]  # those of them that lie in the ring
+
+    @classmethod
+    def find(cls, folder: Path | None, sign_with: str, encrypt_to: Sequence[str] = ()) -> "ReleaseKeys":
+        """The keys of the ring in ``folder``, by default the user's.
+
+        Args: sign_with: name or kid of an Ed25519 key; encrypt_to: names, kids, or PEM files of somebody's X25519 key.
+        Raises UserError where one is missing, or PolicyError where it must not be used so.
+        """
+        ring = KeyRing.open(folder)
+        key = ring.find(sign_with)
+        for purpose in (PURPOSE, "log"):
+            key.require("sign", purpose)
+        before = [one.public for one in ring if one.kind == "ed25519" and "log" in one.purposes and one.public]
+        recipients: list[Recipient] = []
+        kids, counted = [], []
+        for name in encrypt_to:
+            if Path(name).suffix == ".pem":
+                theirs = SealingKey.from_file(Path(name))
+                recipients.append(theirs)
+                kids.append(theirs.kid)
+                continue
+            own = ring.find(name)
+            own.require("seal", PURPOSE)
+            recipients.append(RingKey(ring, own))
+            kids.append(own.kid)
+            counted.append(own)
+        return cls(
+            ring,
+            Signer(ring.secret(key)),
+            tuple(PublicKey(public) for public in before),
+            tuple(recipients),
+            tuple(sorted(kids)),
+            tuple(counted),
+        )

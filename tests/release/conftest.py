@@ -1,0 +1,109 @@
+"""A small run that was never trained: narrow networks, a detector fitted on digits, everything where a run keeps it."""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from securegan.configuration.allowlist import build, build_each
+from securegan.configuration.compose import compose_checked
+from securegan.data.module import ImageDataModule
+from securegan.detectors.base import Detector
+from securegan.models.base import GenerativeModule
+from securegan.runs.atomic import write_json
+from securegan.runs.checkpoints import save_weights
+from securegan.runs.folder import RunFolder
+from securegan.runs.sampling import in_8_bits, whole_batches
+from securegan.runs.signed import sign_checkpoint
+from securegan.security.keys.ring import KeyRing
+from securegan.security.provenance.memory import Memory
+from securegan.security.provenance.signing import Signer
+from securegan.security.provenance.trust import Trust, change_store, new_store, read_store, trusted_key
+
+LOUDER = 8.0
+NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
+SMALL = ["data.max_images=600", "data.calibrate=0.3", "model.latent_dim=6", "attack=none", "logger=none"]
+
+
+def _make_run(path: Path, *overrides: str, flagged: float = 0.2, signer: Signer | None = None) -> Path:
+    """Args: flagged: share of images, to which the detectors' thresholds are moved; signer: of the checkpoint."""
+    (config,) = compose_checked([*SMALL, *NARROW, *overrides])
+    folder = RunFolder.create(path, config)
+    data = _data(config)
+    folder.write_spec(data.spec)
+    module: GenerativeModule = build(config.model, data.spec, 0)
+    detectors: list[Detector] = build_each(config.detector)
+    for detector in detectors:
+        detector.attach(module)
+        detector.fit(module, data)
+    with torch.no_grad():
+        for tensor in module.generator_network(True).parameters():
+            tensor.mul_(LOUDER)  # so that images differ
+    batches = whole_batches(module, 0, 96, seed=0)
+    shown = torch.cat([in_8_bits(images).float() / 255 for _, images, _ in batches])
+    for detector in detectors:
+        found = detector.scores(module, shown)
+        module.attached[detector.name].threshold.fill_(found.quantile(1 - flagged))
+    folder.checkpoints.mkdir()
+    weights = save_weights(module, folder.checkpoints / "epoch-0001.safetensors")
+    entry = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": weights}
+    if signer is not None:
+        (folder.checkpoints / entry["file"]).write_bytes(b"nobody reads it")
+        sign_checkpoint(path, entry, signer, 0)
+    write_json(folder.checkpoints / "index.json", {"last": entry, "best": entry})
+    folder.release()
+    return path
+
+
+def _data(config: DictConfig) -> ImageDataModule:
+    data: ImageDataModule = build(config.data, Path(config.cache_dir), 0)
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """``make_run(path, *overrides, flagged=..., signer=...)``."""
+    return _make_run
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose detector flags a fifth of its images."""
+    return _make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+class Office:
+    """A key ring with a signer and a reader, and a trust store that trusts the signer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ring = KeyRing.open(folder / "keys")
+        self.signing = self.ring.new("release", "ed25519")
+        self.ring.new("reader", "x25519")
+        self.signer = Signer(self.ring.secret(self.signing))
+        self.memory = Memory(folder / "trust")
+        self.store = self.memory.folder / "store.json"
+        root = Signer(secrets.token_bytes(32))
+        self.memory.folder.mkdir()
+        new_store(self.store, "test", root, self.memory)
+        now = datetime.now(UTC)
+        since, until = now - timedelta(days=1), now + timedelta(days=1)
+        key = trusted_key("release", self.signer.public, ["image", "checkpoint", "log"], since, until)
+        change_store(self.store, root, self.memory, lambda keys: [*keys, key])
+
+    def trust(self) -> Trust:
+        return read_store(self.store, self.memory)
+
+
+@pytest.fixture
+def office(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """Where commands and runs find it."""
+    folder = tmp_path_factory.mktemp("office")
+    made = Office(folder)
+    monkeypatch.setenv("SECUREGAN_KEYS", str(folder / "keys"))
+    monkeypatch.setenv("SECUREGAN_TRUST", str(folder / "trust"))
+    return made

@@ -1,0 +1,141 @@
+"""``securegan release`` and ``securegan intake`` as a user has them, killed for good and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from securegan.cli import main
+from securegan.runs.export import load_generator
+from securegan.security.envelope.files import open_bytes
+from securegan.security.envelope.recipients import Ring
+from securegan.security.provenance.auditing import audit
+from securegan.security.provenance.log import Log, read_entry
+from securegan.security.provenance.sidecar import judge, verify_file
+
+Office = Any
+Command = Callable[..., Any]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def securegan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command, in this process."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["securegan", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def test_killed_by_the_system_and_given_again(securegan: Command, run: Path, tmp_path: Path, office: Office) -> None:
+    """SIGKILL while images appear; then every image is once in the log, signed, and sealed for the reader alone."""
+    out = tmp_path / "out"
+    arguments = ["release", run, "--n", 90, "--out", out, "--encrypt-to", "reader"]
+    command = [sys.executable, "-m", "securegan", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while len(list((out / "images").glob("[0-9]*"))) < 6 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert process.poll() is None, process.stderr.read() if process.stderr else ""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = securegan(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "90 images" in done.stdout and "images a second" in done.stdout and "encrypt" in done.stdout
+    trust, log = office.trust(), Log(out / "log")
+    found = audit(log, trust)
+    entries = [read_entry(line) for line in log.lines(found.checkpoint)]
+    numbers = [entry.details["number"] for entry in entries if entry.kind in ("release", "review")]
+    assert numbers == list(range(90))
+    for entry in entries:
+        if entry.kind == "release":
+            sealed = [out / "images" / f"{entry.name}{suffix}" for suffix in (".sge", ".sg.json.sge")]
+            data, sidecar = (open_bytes(path.read_bytes(), [Ring(office.ring)]) for path in sealed)
+            assert judge(data, sidecar, trust).verdict.acceptable
+    assert not list(out.rglob("*.png")) and not list(out.rglob("*.sg.json"))  # nothing plain touched the disk
+    assert office.ring.open(office.ring.folder).find("reader").sealed > 0
+    again = securegan(*arguments)
+    assert again.returncode == 0 and len(list(log.lines(log.checkpoint([office.signer.public])[0]))) == len(entries)
+
+
+def test_a_plain_release_verifies(securegan: Command, run: Path, tmp_path: Path, office: Office) -> None:
+    out = tmp_path / "out"
+    assert securegan("release", run, "--n", 12, "--out", out, "--class", "3", "--on-flagged", "reject").returncode == 0
+    images = sorted((out / "images").glob("*.png"))
+    assert images and all(verify_file(path, office.trust()).verdict == "byte-exact" for path in images)
+    assert not list((out / "review").iterdir())
+    found = verify_file(images[0], office.trust()).origin
+    assert found is not None and found.index == int(images[0].stem) and found.source == "trainedAlgorithmicMedia"
+    done = securegan("verify", out / "images")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["release", "RUN", "--out", "OUT"], "--n"),
+        (["release", "RUN", "--n", "0", "--out", "OUT"], "0 is not a positive number"),
+        (["release", "RUN", "--n", "3", "--out", "OUT", "--sign-with", "nobody"], "has no key nobody"),
+        (["release", "RUN", "--n", "3", "--out", "OUT", "--sign-with", "reader"], "cannot sign"),
+        (["release", "RUN", "--n", "3", "--out", "OUT", "--encrypt-to", "release"], "cannot seal"),
+        (["release", "RUN", "--n", "3", "--out", "OUT", "--require-signed"], "signatures are required and it has none"),
+        (["intake", "PNG"], "give --run RUN"),
+        (["intake", "--run", "RUN"], "nothing to judge"),
+        (["intake", "PNG", "--run", "RUN", "--false-positive-rate", "2"], "not a rate between 0 and 1"),
+        (["intake", "/nowhere.png", "--run", "RUN", "--false-positive-rate", "0.1"], "/nowhere.png cannot be read"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    securegan: Command, run: Path, tmp_path: Path, office: Office, arguments: list[str], said: str
+) -> None:
+    places = {"RUN": str(run), "OUT": str(tmp_path / "out"), "PNG": str(tmp_path / "a.png")}
+    done = securegan(*(places.get(argument, argument) for argument in arguments))
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_intake_tells_scripts(securegan: Command, run: Path, tmp_path: Path, office: Office) -> None:
+    out = tmp_path / "out"
+    securegan("release", run, "--n", 4, "--out", out)
+    (out / "images" / "broken.png").write_bytes(b"no image")
+    done = securegan("intake", out / "images", "--require-signed", "--json")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1 and {row["accepted"] for row in told} == {True, False}
+    assert next(row for row in told if not row["accepted"])["reason"] == "unsigned"
+    (out / "images" / "broken.png").unlink()
+    assert securegan("intake", out / "images", "--require-signed").returncode == 0
+
+
+def test_commands_that_load_a_run_ask_for_its_signature(
+    securegan: Command, run: Path, make_run: Callable[..., Path], tmp_path: Path, office: Office
+) -> None:
+    signed = make_run(tmp_path / "signed", signer=office.signer)
+    for command in (["sample", "--n", "1"], ["export", "--sign-with", "release"]):
+        name, *further = command
+        refused = securegan(name, run, "--out", tmp_path / name, "--require-signed", *further)
+        assert refused.returncode == 2 and "signatures are required" in refused.stderr
+        assert securegan(name, signed, "--out", tmp_path / name, "--require-signed", *further).returncode == 0
+    assert "signatures are required" in securegan("audit", run, "--require-signed").stderr
+    again = securegan("attack", run, "--out", tmp_path / "attacked", "--require-signed", "attack=fgsm")
+    assert again.returncode == 2 and "signatures are required" in again.stderr
+    load_generator(tmp_path / "export", office.trust())
+    assert securegan("verify", tmp_path / "export").returncode == 0
