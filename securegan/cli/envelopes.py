@@ -131,17 +131,20 @@ def _open(arguments: argparse.Namespace) -> None:
         return
     ring = open_ring(arguments)
     out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
-    facts = open_envelope(
+    header = open_envelope(
         source,
         sys.stdout.buffer if out == STREAM else out,
         _identities(arguments, ring),
         Expected(arguments.purpose, arguments.object, arguments.at_least),
-        versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json"),
+        versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring),
         backend=load_backend(arguments.backend),
         replace=arguments.force,
     )
     if out != STREAM:
-        sys.stdout.write(f"{path} is whole and unchanged; the {facts.form} in it is {out}\n")
+        sys.stdout.write(
+            f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
+            f"the {header.facts.form} in it is {out}\n"
+        )
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:
@@ -285,6 +288,20 @@ def _count(ring: "KeyRing", recipient: object, envelopes: int = 1) -> None:
 
 def _recipients_of(header: "Header") -> str:
     return ", ".join(f"key {stanza.kid[:8]}" if stanza.kid else "a password" for stanza in header.stanzas)
+
+
+def _sealers_of(header: "Header") -> str:
+    """What it takes to seal such an envelope; docs/encryption.md has the rest."""
+    from securegan.security.envelope.header import HPKE
+
+    return " or ".join(
+        f"the public part of key {stanza.kid[:8]}"
+        if stanza.type == HPKE and stanza.kid
+        else f"key {stanza.kid[:8]}"
+        if stanza.kid
+        else "the password"
+        for stanza in header.stanzas
+    )
 
 
 def _told(header: "Header") -> str:

@@ -29,15 +29,52 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def kid_of(tmp_path: Path, name: str) -> str:
+    return KeyRing.open(tmp_path / "keys").find(name).kid[:8]
+
+
+def told(image: Path, sealers: str) -> str:
+    """What ``open`` says of an envelope."""
+    whole = f"{image}.sge is whole, as its sealer made it, who could be anybody with {sealers}"
+    return f"{whole}; the file in it is {image}\n"
+
+
 def test_a_file_is_sealed_and_opened_by_a_key_of_the_ring(run: Any, image: Path, tmp_path: Path) -> None:
     run("keys", "new", "archive", "--purpose", "image")
     code, out, _ = run("seal", image, "--to", "archive")
     assert (code, out) == (0, f"{image} is sealed in {image}.sge, for the purpose image\n")
     image.unlink()
     code, out, _ = run("open", f"{image}.sge")
-    assert (code, out) == (0, f"{image}.sge is whole and unchanged; the file in it is {image}\n")
+    assert (code, out) == (0, told(image, f"key {kid_of(tmp_path, 'archive')}"))
     assert image.read_bytes() == PLAIN
     assert KeyRing.open(tmp_path / "keys").find("archive").sealed == 1
+
+
+def test_open_says_who_could_have_sealed_it(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECUREGAN_PASSWORD", WORDS)
+    run("keys", "new", "own"), run("keys", "new", "friends", "--kind", "x25519")
+    assert run("seal", image, "--to", "own", "--to", "friends", "--password")[0] == 0
+    image.unlink()
+    own, friends = kid_of(tmp_path, "own"), kid_of(tmp_path, "friends")
+    sealers = f"key {own} or the public part of key {friends} or the password"
+    assert run("open", f"{image}.sge")[1] == told(image, sealers)
+
+
+def test_an_envelope_of_somebody_with_the_public_key_keeps_no_genuine_version_out(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("keys", "new", "friends", "--kind", "x25519")
+    run("keys", "export", "friends", "--out", tmp_path / "friends.pem")
+    for name, version, ring in (("genuine", 4, "keys"), ("forged", 9 * 10**18, "nobody")):
+        monkeypatch.setenv("SECUREGAN_KEYS", str(tmp_path / ring))
+        words = ["--to", tmp_path / "friends.pem", "--object", "doc", "--version", version]
+        assert run("seal", image, *words, "--out", tmp_path / name)[0] == 0
+    monkeypatch.setenv("SECUREGAN_KEYS", str(tmp_path / "keys"))
+    for name in ("forged", "genuine"):
+        code, out, _ = run("open", tmp_path / name, "--out", tmp_path / f"{name}.png")
+        assert code == 0 and "anybody with the public part of key" in out
 
 
 def test_a_folder_is_sealed_and_opened(run: Any, folder: Path, tmp_path: Path) -> None:

@@ -79,18 +79,18 @@ def open_envelope(
     backend: Backend | None = None,
     replace: bool = False,
     limits: Limits = Limits(),  # noqa: B008
-) -> Facts:
-    """Open an envelope into a new file or folder, as it holds one or the other.
+) -> Header:
+    """Open an envelope into a new file or folder, as it holds one or the other; its header, which was checked.
 
-    Raises AuthenticationError for every forgery, PolicyError for what anybody can see (a version, a key, a purpose),
-    UserError where something cannot be read or written.
+    Who sealed it is not proven, but that they had one of its recipients' keys, public or secret as the kind has it, or
+    had been given its data key. Raises AuthenticationError for every forgery, PolicyError for what anybody can see (a
+    version, a key, a purpose), UserError where something cannot be read or written.
     """
     backend = backend or load_backend()
     with _naming(source), _reading(source, False) as given:
         assert given is not None
         header, opener = _unlocked(given, identities, expected, versions, backend)
-        facts = header.facts
-        if facts.form == "folder":
+        if header.facts.form == "folder":
             if not isinstance(out, Path):
                 raise UserError("it holds a folder, which cannot be written to a stream: name a new folder.")
             unpack(opener.blocks(), out, limits)
@@ -99,8 +99,8 @@ def open_envelope(
                 for block in opener.blocks():
                     sink.write(block)
         if versions is not None:
-            versions.remember(facts)
-    return facts
+            versions.remember(header)
+    return header
 
 
 def seal_bytes(data: bytes, recipients: Sequence[Recipient], facts: Facts, *, backend: Backend | None = None) -> bytes:
