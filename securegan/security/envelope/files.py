@@ -5,12 +5,13 @@ checked; a stream gets every block as soon as the block's own tag was.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from stat import S_IMODE
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from securegan.errors import UserError
 from securegan.security.durable import written
@@ -131,7 +132,7 @@ def rewrap(
     add: bool = False,
     backend: Backend | None = None,
 ) -> Header:
-    """Put other recipients in the place of an envelope's own, or ``add`` them; the payload is copied as it is.
+    """Put other recipients in the place of an envelope's own, or ``add`` them; the payload is checked and copied as is.
 
     Whoever could open the envelope before still can where they kept a copy. Raises as :func:`open_envelope` does.
     """
@@ -145,9 +146,21 @@ def rewrap(
             wrapped = Header.make(header.facts, (*header.stanzas, *wrapped.stanzas), key)
         with written(path, replace=True, mode=S_IMODE(path.stat().st_mode)) as sink:
             sink.write(wrapped.encode())
-            for piece in pieces(source):
-                sink.write(piece)
+            copied = cast(BinaryIO, _Copied(source, sink))
+            deque(Opener(key, header.context, copied, backend).blocks(), maxlen=0)
     return wrapped
+
+
+class _Copied:
+    """A source of which all that is read is written to ``sink`` too."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source, self._sink = source, sink
+
+    def readinto(self, view: memoryview) -> int:
+        size: int = self._source.readinto(view)  # type: ignore[attr-defined]
+        self._sink.write(view[:size])
+        return size
 
 
 def read_header(source: Stream) -> Header:

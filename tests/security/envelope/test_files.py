@@ -136,6 +136,20 @@ def test_a_forged_header_is_not_rewrapped(key: SecretKey, tmp_path: Path) -> Non
     assert path.read_bytes() == forged and [*tmp_path.iterdir()] == [path]
 
 
+def test_a_broken_payload_is_not_rewrapped(key: SecretKey, tmp_path: Path) -> None:
+    """Whoever removes the old key or the backup after a rewrap must be able to rely on the new envelope."""
+    path = tmp_path / "image.sge"
+    seal(BytesIO(PLAIN), path, [key], facts_for("image"))
+    whole = path.read_bytes()
+    start = len(read_header(path).encode())
+    broken = (whole[:-1], whole + b"x", whole[:start], whole[:-20] + bytes(1) + whole[-19:], whole[: start + 9000])
+    for data in broken:
+        path.write_bytes(data)
+        with pytest.raises(AuthenticationError, match=r"image\.sge is refused"):
+            rewrap(path, [key], [key], add=True)
+        assert path.read_bytes() == data and [*tmp_path.iterdir()] == [path]
+
+
 def test_nothing_is_overwritten_unasked(key: SecretKey, tmp_path: Path) -> None:
     path, out = tmp_path / "image.png", tmp_path / "out.sge"
     path.write_bytes(PLAIN)
