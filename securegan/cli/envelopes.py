@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securegan.cli.keys import add_ring, open_ring
-from securegan.cli.parser import Commands
+from securegan.cli.parser import PROGRAM, Commands
+from securegan.cli.terminal import complain, say
 from securegan.errors import UserError
 from securegan.security.envelope import SUFFIX
 
@@ -116,7 +117,7 @@ def _seal(arguments: argparse.Namespace) -> None:
         if isinstance(one, RingKey):
             _count(ring, one)
     if out != STREAM:
-        sys.stdout.write(f"{path} is sealed in {out}, for the purpose {purpose}\n")
+        say(f"{path} is sealed in {out}, for the purpose {purpose}")
 
 
 def _open(arguments: argparse.Namespace) -> None:
@@ -127,7 +128,8 @@ def _open(arguments: argparse.Namespace) -> None:
     path = arguments.path
     source = sys.stdin.buffer if path == STREAM else path
     if arguments.info:
-        sys.stdout.write(_told(read_header(source)))
+        for line in _told(read_header(source)):
+            say(line)
         return
     ring = open_ring(arguments)
     out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
@@ -141,9 +143,9 @@ def _open(arguments: argparse.Namespace) -> None:
         replace=arguments.force,
     )
     if out != STREAM:
-        sys.stdout.write(
+        say(
             f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
-            f"the {header.facts.form} in it is {out}\n"
+            f"the {header.facts.form} in it is {out}"
         )
 
 
@@ -158,7 +160,7 @@ def _rewrap(arguments: argparse.Namespace) -> None:
         identities = [Password(_first_line("--old-password-file", arguments.old_password_file)), *identities]
     for path in arguments.paths:
         header = rewrap(path, identities, recipients, add=arguments.add)
-        sys.stdout.write(f"{path} is now sealed for {_recipients_of(header)}\n")
+        say(f"{path} is now sealed for {_recipients_of(header)}")
     for one in recipients:
         if isinstance(one, RingKey):
             _count(ring, one, len(arguments.paths))
@@ -283,7 +285,7 @@ def _count(ring: "KeyRing", recipient: object, envelopes: int = 1) -> None:
     try:
         ring.count(recipient.key, envelopes)
     except UserError as error:
-        sys.stderr.write(f"securegan: not counted: {error}\n")
+        complain(f"{PROGRAM}: not counted: {error}")
 
 
 def _recipients_of(header: "Header") -> str:
@@ -304,7 +306,7 @@ def _sealers_of(header: "Header") -> str:
     )
 
 
-def _told(header: "Header") -> str:
+def _told(header: "Header") -> list[str]:
     from securegan.security.keys.key import as_text
 
     facts = header.facts
@@ -316,4 +318,4 @@ def _told(header: "Header") -> str:
         "sealed": as_text(facts.created),
         "for": _recipients_of(header),
     }
-    return "".join(f"{name:8} {value}\n" for name, value in lines.items())
+    return [f"{name:8} {value}" for name, value in lines.items()]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from securegan.cli.parser import Commands, positive
+from securegan.cli.terminal import say
 from securegan.errors import UserError
 
 
@@ -106,7 +107,7 @@ def _sample(arguments: argparse.Namespace) -> None:
         raise UserError(f"--device={arguments.device} cannot be used: {str(error).splitlines()[0]}") from error
     averaged = arguments.weights == "ema"
     write_samples(module, arguments.out, arguments.n, seed=arguments.seed, label=label, averaged=averaged)
-    sys.stdout.write(f"{arguments.n} images in {arguments.out}\n")
+    say(f"{arguments.n} images in {arguments.out}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -119,4 +120,4 @@ def _export(arguments: argparse.Namespace) -> None:
     digest = export_generator(
         arguments.run, arguments.out, arguments.format, averaged=averaged, which=which, license=given
     )
-    sys.stdout.write(f"the generator in {arguments.out}, its weights' sha256 {digest}\n")
+    say(f"the generator in {arguments.out}, its weights' sha256 {digest}")

@@ -77,6 +77,28 @@ def test_an_envelope_of_somebody_with_the_public_key_keeps_no_genuine_version_ou
         assert code == 0 and "anybody with the public part of key" in out
 
 
+def test_hostile_names_drive_no_terminal_and_end_in_no_traceback(run: Any, tmp_path: Path) -> None:
+    run("keys", "new", "archive", "--purpose", "image")
+    for name in ("a\x1b]0;owned\x07", "b\x9b31m", "c\nd", "e\udcff"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.png").write_bytes(PLAIN)
+        sealed = tmp_path / f"{name}.sge"
+        told = [run("seal", folder, "--to", "archive")]
+        if "\udcff" in name:
+            assert told[0][0] == 2 and "cannot be sealed" in told[0][2]  # a name within that is not UTF-8
+            told = [run("seal", folder / f"{name}.png", "--to", "archive", "--out", sealed)]
+        told.append(run("open", sealed, "--out", tmp_path / f"{name}.back"))
+        told.append(run("rewrap", sealed, "--to", "archive"))
+        assert [code for code, _, _ in told] == [0, 0, 0]
+        (folder / "link").symlink_to(name)
+        told += [run("seal", folder, "--to", "archive", "--force"), run("open", sealed, "--at-least", name), run(name)]
+        told.append(run("keys", "list", "--keys", tmp_path / name / "none"))
+        assert [code for code, _, _ in told[3:]] == [2, 2, 2, 0]
+        for _, out, err in told:
+            assert (out + err).count("\n") == 1 and (out + err)[:-1].isprintable()
+
+
 def test_a_folder_is_sealed_and_opened(run: Any, folder: Path, tmp_path: Path) -> None:
     run("keys", "new", "archive")
     assert run("seal", folder, "--to", "archive", "--purpose", "run", "--out", tmp_path / "it.sge")[0] == 0

@@ -1,8 +1,10 @@
 """Text from outside, as a terminal gets it."""
 
+import io
+
 import pytest
 
-from securegan.cli.terminal import shown
+from securegan.cli.terminal import say, shown
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,11 @@ from securegan.cli.terminal import shown
 def test_text_is_shown_in_one_line_that_drives_nothing(text: str, expected: str) -> None:
     assert shown(text) == expected
     assert shown(text).encode("utf-8", "strict")
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr("sys.stdout", stream)
+    say("Grüße \x1b")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"Gr\\xfc\\xdfe \\x1b\n"
