@@ -38,7 +38,7 @@ def pack(folder: Path, write: Callable[[bytes | memoryview], object], *, skip_li
     """Give the stream of ``folder`` to ``write``; how many entries it has.
 
     Raises UserError where something can be neither read nor sealed: links (unless they are to be skipped), sockets,
-    names that are not UTF-8, files that change meanwhile.
+    names that are not UTF-8, files that change meanwhile; PolicyError for folders too deep to be opened again.
     """
     count = 0
     block = memoryview(bytearray(BLOCK))
@@ -161,6 +161,8 @@ def _walk(folder: Path, prefix: str, skip_links: bool) -> Iterator[tuple[Path, s
         raise UserError(f"{folder} cannot be read: {error.strerror}.") from error
     for entry in entries:
         path, name = Path(entry.path), f"{prefix}{entry.name}"
+        if name.count("/") >= Limits().depth:
+            raise PolicyError(f"{folder} lies too deep and cannot be sealed: expected {Limits().depth} levels at most.")
         if entry.is_symlink():
             if not skip_links:
                 raise UserError(f"{path} is a link, and links are not sealed: remove it, or give --skip-links.")

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
@@ -90,6 +91,30 @@ def test_links_sockets_and_names_without_text_are_refused_when_sealing(folder: P
     (folder / os.fsdecode(b"\xff")).write_bytes(b"")
     with pytest.raises(UserError, match="UTF-8"):
         stream(folder)
+
+
+def test_folders_too_deep_are_refused_when_sealing(tmp_path: Path) -> None:
+    """As deep as may be opened, and no deeper; also where Python's stack would end."""
+    top = tmp_path / "top"
+    deepest = top.joinpath(*["d"] * Limits().depth)
+    deepest.mkdir(parents=True)
+    assert unpack(blocks(stream(top)), tmp_path / "back") == 1
+    (deepest / "one").mkdir()
+    with pytest.raises(PolicyError, match="too deep"):
+        stream(top)
+    before = Path.cwd()
+    try:
+        os.chdir(deepest)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(before)
+    try:
+        with pytest.raises(PolicyError, match="too deep"):
+            stream(top)
+    finally:
+        subprocess.run(["rm", "-r", top], check=True)  # deeper than pytest's own cleaning reaches
 
 
 def test_a_file_that_changes_while_it_is_sealed_is_refused(folder: Path, key: SecretKey, tmp_path: Path) -> None:
