@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from shutil import rmtree
 from typing import BinaryIO
@@ -26,7 +27,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an opened folder may hold at most: entries, bytes of all files, folders within folders, bytes of a path."""
+    """What an opened folder may hold at most: files and folders, bytes of files, folders within folders, of a path."""
 
     entries: int = 10_000_000
     size: int = 1 << 44
@@ -103,7 +104,7 @@ class _Stream:
 
 
 def _unpack_into(folder: Path, stream: _Stream, limits: Limits) -> int:
-    count = total = 0
+    count = made = total = 0
     before = ""
     while True:
         kind = stream.take(1)[0]
@@ -114,8 +115,9 @@ def _unpack_into(folder: Path, stream: _Stream, limits: Limits) -> int:
             return count
         (size,) = struct.unpack(">H", stream.take(2))
         name = _checked(stream.take(size), before, limits)
+        made += name.count("/") + 1 - _levels_shared(before, name)
         before, count = name, count + 1
-        if kind not in (FILE, FOLDER) or count > limits.entries:
+        if kind not in (FILE, FOLDER) or made > limits.entries:
             raise PolicyError(f"the folder in it has an entry of type {kind}, or more than {limits.entries} entries.")
         path = folder / name
         if kind == FOLDER:
@@ -150,6 +152,12 @@ def _checked(encoded: bytes, before: str, limits: Limits) -> str:
     if before and parts[: before.count("/") + 1] == before.split("/"):
         raise PolicyError(f"the folder in it has a path below another entry: {name[:80]!r}.")
     return name
+
+
+def _levels_shared(one: str, other: str) -> int:
+    """Folders that two paths have in common from the top."""
+    pairs = zip(one.split("/")[:-1], other.split("/")[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _walk(folder: Path, prefix: str, skip_links: bool) -> Iterator[tuple[Path, str, bool]]:

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -195,7 +196,10 @@ def test_an_existing_link_in_the_place_of_the_new_folder_is_not_followed(folder:
 def test_bombs_are_refused_without_their_memory(tmp_path: Path) -> None:
     many = b"".join(entry(FILE, b"%09d" % number) for number in range(200))
     limits = Limits(entries=100, size=1000)
-    for bomb in (many + end(200), entry(FILE, b"big", size=1001) + bytes(1001) + end(1)):
+    nested = b"".join(entry(FILE, b"%02d/" % number + b"d/" * 20 + b"f") for number in range(5))
+    assert unpack(blocks(nested + end(5)), tmp_path / "n", Limits(entries=110)) == 5
+    rmtree(tmp_path / "n")
+    for bomb in (many + end(200), nested + end(5), entry(FILE, b"big", size=1001) + bytes(1001) + end(1)):
         with pytest.raises(PolicyError, match="more than"):
             unpack(blocks(bomb), tmp_path / "new", limits)
     tracemalloc.start()
