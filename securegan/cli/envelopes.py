@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,20 +135,40 @@ def _open(arguments: argparse.Namespace) -> None:
         return
     ring = open_ring(arguments)
     out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
-    header = open_envelope(
-        source,
-        sys.stdout.buffer if out == STREAM else out,
-        _identities(arguments, ring),
-        Expected(arguments.purpose, arguments.object, arguments.at_least),
-        versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring),
-        backend=load_backend(arguments.backend),
-        replace=arguments.force,
-    )
+    with _ended_tidily():
+        header = open_envelope(
+            source,
+            sys.stdout.buffer if out == STREAM else out,
+            _identities(arguments, ring),
+            Expected(arguments.purpose, arguments.object, arguments.at_least),
+            versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring),
+            backend=load_backend(arguments.backend),
+            replace=arguments.force,
+        )
     if out != STREAM:
         say(
             f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
             f"the {header.facts.form} in it is {out}"
         )
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as an exception does: what was opened so far does not stay behind."""
+
+    def end(number: int, frame: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)  # the first does it all
+        sys.exit(128 + number)
+
+    caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in caught:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in caught:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,31 @@ def test_a_mistake_ends_with_one_sentence_and_2(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     code, out, err = run(*words)
     assert (code, out) == (2, "") and expected in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_an_open_that_is_ended_leaves_no_plaintext(form: str, run: Any, image: Path, tmp_path: Path) -> None:
+    run("keys", "new", "archive", "--purpose", "run")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "folder").mkdir()
+    source = image if form == "file" else tmp_path / "folder"
+    (image if form == "file" else source / "one").write_bytes(bytes(1 << 20))
+    assert run("seal", source, "--to", "archive", "--out", tmp_path / "it.sge")[0] == 0
+    command = [sys.executable, "-m", "securegan", "open", "-", "--out", str(tmp_path / "here" / "out")]
+    opening = subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**os.environ, "SECUREGAN_KEYS": str(tmp_path / "keys")}
+    )
+    assert opening.stdin is not None
+    opening.stdin.write((tmp_path / "it.sge").read_bytes()[: 600 << 10])
+    opening.stdin.flush()
+    until = time.monotonic() + 60
+    while not any(path.is_file() and path.stat().st_size for path in (tmp_path / "here").rglob("*")):
+        assert time.monotonic() < until and opening.poll() is None
+        time.sleep(0.05)
+    opening.send_signal(signal.SIGTERM)
+    assert opening.wait() == 128 + signal.SIGTERM
+    opening.stdin.close()
+    assert not [*(tmp_path / "here").iterdir()]
 
 
 def test_through_pipes_without_torch(image: Path, tmp_path: Path) -> None:
