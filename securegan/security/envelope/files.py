@@ -65,7 +65,8 @@ def seal(
             assert isinstance(source, Path)
             pack(source, sealer.write, skip_links=skip_links)
         else:
-            _pour(given, sealer)
+            for piece in _given(given):
+                sealer.write(piece)
         sealer.finish()
     return facts
 
@@ -185,10 +186,10 @@ def _unlocked(
     return header, Opener(key, header.context, source, backend)
 
 
-def _pour(source: BinaryIO, sealer: Sealer) -> None:
+def _given(source: BinaryIO) -> Iterator[memoryview]:
+    """As :func:`pieces`; what whoever takes them raises is not the source's."""
     try:
-        for piece in pieces(source):
-            sealer.write(piece)
+        yield from pieces(source)
     except OSError as error:
         raise UserError(f"what is to be sealed cannot be read: {error.strerror}.") from error
 

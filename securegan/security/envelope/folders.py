@@ -200,14 +200,14 @@ def _encoded(path: Path, name: str) -> bytes:
 def _pack_file(path: Path, write: Callable[[bytes | memoryview], object], block: memoryview) -> None:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(handle, "rb", buffering=0) as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{path} is not a file any more.")
-            write(struct.pack(">Q", found.st_size))
-            _copy(file, found.st_size, write, block, path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    with open(handle, "rb", buffering=0) as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is not a file any more.")
+        write(struct.pack(">Q", found.st_size))
+        _copy(file, found.st_size, write, block, path)
 
 
 def _copy(
@@ -215,7 +215,10 @@ def _copy(
 ) -> None:
     left = size
     while True:
-        read = file.readinto(block)  # type: ignore[attr-defined]
+        try:
+            read = file.readinto(block)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
         if read > left or (not read and left):
             raise UserError(f"{path} changed while it was sealed: seal the folder again.")
         if not read:

@@ -1,6 +1,7 @@
 """Files, streams, recipients of every kind, and rewrapping."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -198,6 +199,25 @@ def test_a_disk_that_is_full_leaves_nothing(key: SecretKey, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"out could not be written: No space left on device"):
         seal(tmp_path / "image", tmp_path / "out", [key], facts_for("image"))
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_a_disk_that_fills_while_sealing_is_not_taken_for_a_file_that_cannot_be_read(
+    form: str, key: SecretKey, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "image").write_bytes(bytes(2 << 20))
+    source = tmp_path / "folder" if form == "folder" else tmp_path / "folder" / "image"
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"out could not be written: File too large"):
+            seal(source, tmp_path / "out", [key], facts_for("image"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 SEALING = """
