@@ -9,6 +9,7 @@ import sys
 
 from securegan.cli import envelopes, keys, provenance, release, runs
 from securegan.cli.parser import PROGRAM, Parser
+from securegan.cli.terminal import complain
 from securegan.errors import UserError, near_match
 from securegan.security.errors import AuthenticationError
 
@@ -28,14 +29,14 @@ def main() -> None:
     envelopes.add(commands)
     provenance.add(commands)
     if not command.startswith("-") and command not in commands.choices:
-        sys.stderr.write(
+        complain(
             f"{PROGRAM}: there is no command '{command}': expected one of {', '.join(commands.choices)}."
-            f"{near_match(command, tuple(commands.choices))}\n"
+            f"{near_match(command, tuple(commands.choices))}"
         )
         sys.exit(2)
     arguments = parser.parse_args([command, *rest])
     try:
         arguments.do(arguments)
     except UserError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        complain(f"{PROGRAM}: {error}")
         sys.exit(1 if isinstance(error, AuthenticationError) else 2)

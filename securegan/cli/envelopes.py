@@ -2,13 +2,16 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securegan.cli.keys import add_ring, open_ring
-from securegan.cli.parser import Commands
+from securegan.cli.parser import PROGRAM, Commands
+from securegan.cli.terminal import complain, say
 from securegan.errors import UserError
 from securegan.security.envelope import SUFFIX
 
@@ -116,7 +119,7 @@ def _seal(arguments: argparse.Namespace) -> None:
         if isinstance(one, RingKey):
             _count(ring, one)
     if out != STREAM:
-        sys.stdout.write(f"{path} is sealed in {out}, for the purpose {purpose}\n")
+        say(f"{path} is sealed in {out}, for the purpose {purpose}")
 
 
 def _open(arguments: argparse.Namespace) -> None:
@@ -127,21 +130,45 @@ def _open(arguments: argparse.Namespace) -> None:
     path = arguments.path
     source = sys.stdin.buffer if path == STREAM else path
     if arguments.info:
-        sys.stdout.write(_told(read_header(source)))
+        for line in _told(read_header(source)):
+            say(line)
         return
     ring = open_ring(arguments)
     out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
-    facts = open_envelope(
-        source,
-        sys.stdout.buffer if out == STREAM else out,
-        _identities(arguments, ring),
-        Expected(arguments.purpose, arguments.object, arguments.at_least),
-        versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json"),
-        backend=load_backend(arguments.backend),
-        replace=arguments.force,
-    )
+    with _ended_tidily():
+        header = open_envelope(
+            source,
+            sys.stdout.buffer if out == STREAM else out,
+            _identities(arguments, ring),
+            Expected(arguments.purpose, arguments.object, arguments.at_least),
+            versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring),
+            backend=load_backend(arguments.backend),
+            replace=arguments.force,
+        )
     if out != STREAM:
-        sys.stdout.write(f"{path} is whole and unchanged; the {facts.form} in it is {out}\n")
+        say(
+            f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
+            f"the {header.facts.form} in it is {out}"
+        )
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as an exception does: what was opened so far does not stay behind."""
+
+    def end(number: int, frame: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)  # the first does it all
+        sys.exit(128 + number)
+
+    caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in caught:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in caught:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:
@@ -155,7 +182,7 @@ def _rewrap(arguments: argparse.Namespace) -> None:
         identities = [Password(_first_line("--old-password-file", arguments.old_password_file)), *identities]
     for path in arguments.paths:
         header = rewrap(path, identities, recipients, add=arguments.add)
-        sys.stdout.write(f"{path} is now sealed for {_recipients_of(header)}\n")
+        say(f"{path} is now sealed for {_recipients_of(header)}")
     for one in recipients:
         if isinstance(one, RingKey):
             _count(ring, one, len(arguments.paths))
@@ -280,14 +307,28 @@ def _count(ring: "KeyRing", recipient: object, envelopes: int = 1) -> None:
     try:
         ring.count(recipient.key, envelopes)
     except UserError as error:
-        sys.stderr.write(f"securegan: not counted: {error}\n")
+        complain(f"{PROGRAM}: not counted: {error}")
 
 
 def _recipients_of(header: "Header") -> str:
     return ", ".join(f"key {stanza.kid[:8]}" if stanza.kid else "a password" for stanza in header.stanzas)
 
 
-def _told(header: "Header") -> str:
+def _sealers_of(header: "Header") -> str:
+    """What it takes to seal such an envelope; docs/encryption.md has the rest."""
+    from securegan.security.envelope.header import HPKE
+
+    return " or ".join(
+        f"the public part of key {stanza.kid[:8]}"
+        if stanza.type == HPKE and stanza.kid
+        else f"key {stanza.kid[:8]}"
+        if stanza.kid
+        else "the password"
+        for stanza in header.stanzas
+    )
+
+
+def _told(header: "Header") -> list[str]:
     from securegan.security.keys.key import as_text
 
     facts = header.facts
@@ -299,4 +340,4 @@ def _told(header: "Header") -> str:
         "sealed": as_text(facts.created),
         "for": _recipients_of(header),
     }
-    return "".join(f"{name:8} {value}\n" for name, value in lines.items())
+    return [f"{name:8} {value}" for name, value in lines.items()]

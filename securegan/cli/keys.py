@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from securegan.cli.parser import Commands
 from securegan.cli.recording import recorded, recording
+from securegan.cli.terminal import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,7 +92,7 @@ def _new(arguments: argparse.Namespace) -> None:
     with recorded(arguments, "key") as record:
         key = ring.new(arguments.name, arguments.kind, arguments.purpose, arguments.expires, begins=arguments.begins)
         record(key.name, event="new", kid=key.kid, kind=key.kind, purposes=", ".join(key.purposes))
-    sys.stdout.write(f"key {key.name}, kid {key.kid}, in {ring.folder}: keep a copy where only you can read it\n")
+    say(f"key {key.name}, kid {key.kid}, in {ring.folder}: keep a copy where only you can read it")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -100,7 +101,7 @@ def _list(arguments: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps([{**key.to_json(), "state": key.state()} for key in ring], indent=1) + "\n")
         return
     if not len(ring):
-        sys.stdout.write(f"{ring.folder} holds no key: securegan keys new NAME makes one\n")
+        say(f"{ring.folder} holds no key: securegan keys new NAME makes one")
         return
     from rich.console import Console
 
@@ -115,9 +116,7 @@ def _rotate(arguments: argparse.Namespace) -> None:
     with recorded(arguments, "key") as record:
         key = ring.rotate(arguments.name)
         record(key.name, event="rotated", kid=key.kid, before=old.kid)
-    sys.stdout.write(
-        f"key {key} is active; {old} only opens what it has sealed, until securegan rewrap or a revocation\n"
-    )
+    say(f"key {key} is active; {old} only opens what it has sealed, until securegan rewrap or a revocation")
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
@@ -129,7 +128,7 @@ def _revoke(arguments: argparse.Namespace) -> None:
     rest = (
         f"; still of that name: {', '.join(f'{other.kid[:8]} ({other.status})' for other in others)}" if others else ""
     )
-    sys.stdout.write(f"key {key} is revoked ({key.reason}){rest}\n")
+    say(f"key {key} is revoked ({key.reason}){rest}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -157,7 +156,8 @@ def _table(ring: "KeyRing") -> "Table":
     for key in sorted(ring, key=lambda key: (key.name, key.created)):
         state, sealed = key.state(), "" if key.kind == "ed25519" else str(key.sealed)
         shown = Text(state, style=COLOURS[state])
-        table.add_row(Text(key.name), key.kid[:8], key.kind, _purposes(key), shown, key.reason or _expiry(key), sealed)
+        until = Text(key.reason or _expiry(key))
+        table.add_row(Text(key.name), key.kid[:8], key.kind, _purposes(key), shown, until, sealed)
     return table
 
 

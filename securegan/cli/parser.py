@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import NoReturn, TypeAlias
 
+from securegan.cli.terminal import complain
+
 PROGRAM = "securegan"
 
 
@@ -11,7 +13,7 @@ class Parser(argparse.ArgumentParser):
     """Ends a mistake with one sentence and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{PROGRAM}: {message}; {self.prog} --help says what is expected.\n")
+        complain(f"{PROGRAM}: {message}; {self.prog} --help says what is expected.")
         sys.exit(2)
 
 

@@ -22,7 +22,9 @@ def recording(parser: Parser) -> None:
 def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> Iterator[Record]:
     """``record(name, **details)`` adds an entry to the log that was named, if one was; it stands when the block ends.
 
-    The log is locked and verified before the block, so that nothing is done that could not be logged.
+    Before the block the log is locked and verified, and what is begun stands in it, signed and flushed: nothing is done
+    that could not be logged. After it stands what came of it, or that it was refused; an entry without either was cut
+    short. Where what was done cannot be written any more, the error says that it was done.
     Raises UserError, AuthenticationError or PolicyError.
     """
     if (arguments.log is None) != (arguments.log_key is None):
@@ -37,5 +39,30 @@ def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> It
     ring = KeyRing.open(arguments.keys)
     signer = signer_of(ring, arguments.log_key, "log")
     before = [PublicKey(key.public) for key in ring if key.kind == "ed25519" and "log" in key.purposes and key.public]
-    with Log(arguments.log).writing(signer, before) as log:
-        yield lambda name, **details: log.append(Entry(kind=kind, name=name, details=details))
+    audit_log, done = Log(arguments.log), list[str]()
+    try:
+        command = arguments.do.__name__.strip("_")
+        begun = Entry(kind=kind, name=arguments.name, details={"event": "begun", "command": command})
+        begun.line()
+    except ValueError as error:
+        raise UserError(f"a log cannot hold the name {arguments.name!r}.") from error
+    if not audit_log.checkpoint_path.is_file():
+        raise UserError(f"{arguments.log} is no audit log: securegan log new makes one.")
+
+    def record(name: str, **details: str | int) -> None:
+        done.append(f"{kind} {name} {details['event']}")
+        log.append(Entry(kind=kind, name=name, details=details))
+
+    try:
+        with audit_log.writing(signer, before) as log:
+            log.append(begun)
+            log.commit()
+            try:
+                yield record
+            except UserError:
+                log.append(begun.model_copy(update={"details": begun.details | {"event": "refused"}}))
+                raise
+    except UserError as error:
+        if done:
+            raise UserError(f"this WAS done, and the log does not say so ({', '.join(done)}): {error}") from error
+        raise

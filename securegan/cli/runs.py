@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from securegan.cli.keys import add_ring
 from securegan.cli.parser import Commands, Parser, positive
 from securegan.cli.provenance.options import trust_of, trusting
+from securegan.cli.terminal import say
 
 if TYPE_CHECKING:
     from securegan.security.provenance.trust import Trust
@@ -131,7 +132,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     moved(module, arguments.device)
     averaged = arguments.weights == "ema"
     write_samples(module, arguments.out, arguments.n, seed=arguments.seed, label=label, averaged=averaged)
-    sys.stdout.write(f"{arguments.n} images in {arguments.out}\n")
+    say(f"{arguments.n} images in {arguments.out}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -158,4 +159,4 @@ def _export(arguments: argparse.Namespace) -> None:
         signer=signer,
         trust=signers(arguments),
     )
-    sys.stdout.write(f"the generator in {arguments.out}, its weights' sha256 {digest}\n")
+    say(f"the generator in {arguments.out}, its weights' sha256 {digest}")

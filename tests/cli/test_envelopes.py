@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,74 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def kid_of(tmp_path: Path, name: str) -> str:
+    return KeyRing.open(tmp_path / "keys").find(name).kid[:8]
+
+
+def told(image: Path, sealers: str) -> str:
+    """What ``open`` says of an envelope."""
+    whole = f"{image}.sge is whole, as its sealer made it, who could be anybody with {sealers}"
+    return f"{whole}; the file in it is {image}\n"
+
+
 def test_a_file_is_sealed_and_opened_by_a_key_of_the_ring(run: Any, image: Path, tmp_path: Path) -> None:
     run("keys", "new", "archive", "--purpose", "image")
     code, out, _ = run("seal", image, "--to", "archive")
     assert (code, out) == (0, f"{image} is sealed in {image}.sge, for the purpose image\n")
     image.unlink()
     code, out, _ = run("open", f"{image}.sge")
-    assert (code, out) == (0, f"{image}.sge is whole and unchanged; the file in it is {image}\n")
+    assert (code, out) == (0, told(image, f"key {kid_of(tmp_path, 'archive')}"))
     assert image.read_bytes() == PLAIN
     assert KeyRing.open(tmp_path / "keys").find("archive").sealed == 1
+
+
+def test_open_says_who_could_have_sealed_it(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECUREGAN_PASSWORD", WORDS)
+    run("keys", "new", "own"), run("keys", "new", "friends", "--kind", "x25519")
+    assert run("seal", image, "--to", "own", "--to", "friends", "--password")[0] == 0
+    image.unlink()
+    own, friends = kid_of(tmp_path, "own"), kid_of(tmp_path, "friends")
+    sealers = f"key {own} or the public part of key {friends} or the password"
+    assert run("open", f"{image}.sge")[1] == told(image, sealers)
+
+
+def test_an_envelope_of_somebody_with_the_public_key_keeps_no_genuine_version_out(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("keys", "new", "friends", "--kind", "x25519")
+    run("keys", "export", "friends", "--out", tmp_path / "friends.pem")
+    for name, version, ring in (("genuine", 4, "keys"), ("forged", 9 * 10**18, "nobody")):
+        monkeypatch.setenv("SECUREGAN_KEYS", str(tmp_path / ring))
+        words = ["--to", tmp_path / "friends.pem", "--object", "doc", "--version", version]
+        assert run("seal", image, *words, "--out", tmp_path / name)[0] == 0
+    monkeypatch.setenv("SECUREGAN_KEYS", str(tmp_path / "keys"))
+    for name in ("forged", "genuine"):
+        code, out, _ = run("open", tmp_path / name, "--out", tmp_path / f"{name}.png")
+        assert code == 0 and "anybody with the public part of key" in out
+
+
+def test_hostile_names_drive_no_terminal_and_end_in_no_traceback(run: Any, tmp_path: Path) -> None:
+    run("keys", "new", "archive", "--purpose", "image")
+    for name in ("a\x1b]0;owned\x07", "b\x9b31m", "c\nd", "e\udcff"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.png").write_bytes(PLAIN)
+        sealed = tmp_path / f"{name}.sge"
+        told = [run("seal", folder, "--to", "archive")]
+        if "\udcff" in name:
+            assert told[0][0] == 2 and "cannot be sealed" in told[0][2]  # a name within that is not UTF-8
+            told = [run("seal", folder / f"{name}.png", "--to", "archive", "--out", sealed)]
+        told.append(run("open", sealed, "--out", tmp_path / f"{name}.back"))
+        told.append(run("rewrap", sealed, "--to", "archive"))
+        assert [code for code, _, _ in told] == [0, 0, 0]
+        (folder / "link").symlink_to(name)
+        told += [run("seal", folder, "--to", "archive", "--force"), run("open", sealed, "--at-least", name), run(name)]
+        told.append(run("keys", "list", "--keys", tmp_path / name / "none"))
+        assert [code for code, _, _ in told[3:]] == [2, 2, 2, 0]
+        for _, out, err in told:
+            assert (out + err).count("\n") == 1 and (out + err)[:-1].isprintable()
 
 
 def test_a_folder_is_sealed_and_opened(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -177,6 +238,31 @@ def test_a_mistake_ends_with_one_sentence_and_2(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     code, out, err = run(*words)
     assert (code, out) == (2, "") and expected in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_an_open_that_is_ended_leaves_no_plaintext(form: str, run: Any, image: Path, tmp_path: Path) -> None:
+    run("keys", "new", "archive", "--purpose", "run")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "folder").mkdir()
+    source = image if form == "file" else tmp_path / "folder"
+    (image if form == "file" else source / "one").write_bytes(bytes(1 << 20))
+    assert run("seal", source, "--to", "archive", "--out", tmp_path / "it.sge")[0] == 0
+    command = [sys.executable, "-m", "securegan", "open", "-", "--out", str(tmp_path / "here" / "out")]
+    opening = subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**os.environ, "SECUREGAN_KEYS": str(tmp_path / "keys")}
+    )
+    assert opening.stdin is not None
+    opening.stdin.write((tmp_path / "it.sge").read_bytes()[: 600 << 10])
+    opening.stdin.flush()
+    until = time.monotonic() + 60
+    while not any(path.is_file() and path.stat().st_size for path in (tmp_path / "here").rglob("*")):
+        assert time.monotonic() < until and opening.poll() is None
+        time.sleep(0.05)
+    opening.send_signal(signal.SIGTERM)
+    assert opening.wait() == 128 + signal.SIGTERM
+    opening.stdin.close()
+    assert not [*(tmp_path / "here").iterdir()]
 
 
 def test_through_pipes_without_torch(image: Path, tmp_path: Path) -> None:

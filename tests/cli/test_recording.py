@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from securegan.security.keys.ring import KeyRing
+from securegan.security.provenance.log import Writer
 
 
 @pytest.fixture
@@ -36,6 +37,16 @@ def test_key_and_trust_events_are_logged_in_order(run: Any, log: list[object], t
     run("keys", "revoke", "archive", "--reason", "retired", *log)
     run("keys", "new", "unlogged")
     found = entries(run, tmp_path)
+    begun = [(entry["kind"], entry["name"], entry["details"]["command"]) for entry in found[::2]]
+    assert all(entry["details"]["event"] == "begun" for entry in found[::2])
+    assert begun == [
+        ("trust", "trust", "new"),
+        ("trust", "keeper", "add"),
+        ("key", "archive", "new"),
+        ("key", "archive", "rotate"),
+        ("key", "archive", "revoke"),
+    ]
+    found = found[1::2]
     told = [(entry["kind"], entry["name"], entry["details"]["event"]) for entry in found]
     assert told == [
         ("trust", "trust", "new"),
@@ -56,13 +67,52 @@ def test_nothing_is_done_that_cannot_be_logged(run: Any, log: list[object], tmp_
     for wrong in (["--log", tmp_path / "none", "--log-key", "keeper"], log[:2], [*log[:3], "root"]):
         code, _, err = run("keys", "new", "archive", *wrong)
         assert code == 2 and err.count("\n") == 1
+    assert not (tmp_path / "none").exists()
+    assert run("trust", "new", tmp_path / "store.json", "--name", "a\x1b", "--root", "root", *log)[0] == 2
+    assert not (tmp_path / "store.json").exists()
     checkpoint = tmp_path / "LOG" / "checkpoint"
     checkpoint.write_bytes(checkpoint.read_bytes().replace(b"\n0\n", b"\n1\n"))
     assert run("keys", "new", "archive", *log)[0] == 1
     assert "archive" not in {key.name for key in KeyRing.open(tmp_path / "keys")}
 
 
-def test_a_change_that_is_refused_leaves_no_entry(run: Any, log: list[object], tmp_path: Path) -> None:
+def full_after(monkeypatch: pytest.MonkeyPatch, commits: int) -> None:
+    """A disk on which no entries can be written after so many times."""
+    left, commit = [commits], Writer.commit
+
+    def limited(writer: Writer) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        commit(writer)
+
+    monkeypatch.setattr(Writer, "commit", limited)
+
+
+def test_nothing_is_done_where_the_log_cannot_be_written(
+    run: Any, log: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_after(monkeypatch, 0)
+    code, out, err = run("keys", "revoke", "root", "--reason", "retired", *log)
+    assert (code, out) == (2, "") and "No space left" in err and "WAS done" not in err
+    assert KeyRing.open(tmp_path / "keys").find("root").status == "active"
+
+
+def test_what_was_done_is_told_where_the_log_cannot_be_written_any_more(
+    run: Any, log: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("trust", "new", tmp_path / "store.json", "--root", "root")
+    added = ["--name", "keeper", "--for", "log", "--root", "root"]
+    run("trust", "add", tmp_path / "store.json", tmp_path / "keeper.pem", *added)
+    with monkeypatch.context() as patch:
+        full_after(patch, 1)
+        code, out, err = run("keys", "revoke", "root", "--reason", "retired", *log)
+    assert (code, out) == (2, "") and "this WAS done, and the log does not say so (key root revoked): " in err
+    assert KeyRing.open(tmp_path / "keys").find("root").status == "revoked"
+    assert [entry["details"] for entry in entries(run, tmp_path)] == [{"event": "begun", "command": "revoke"}]
+
+
+def test_a_change_that_is_refused_is_logged_as_that(run: Any, log: list[object], tmp_path: Path) -> None:
     run("trust", "new", tmp_path / "store.json", "--root", "root")
     run(
         "trust",
@@ -78,4 +128,5 @@ def test_a_change_that_is_refused_leaves_no_entry(run: Any, log: list[object], t
     )
     assert run("keys", "rotate", "nobody", *log)[0] == 2
     assert run("keys", "new", "keeper", *log)[0] == 2
-    assert entries(run, tmp_path) == []
+    told = [(entry["name"], entry["details"]["event"]) for entry in entries(run, tmp_path)]
+    assert told == [("keeper", "begun"), ("keeper", "refused")]

@@ -1,15 +1,10 @@
 """Tables and JSON."""
 
 import json
-import os
 import sys
 from typing import Any
 
-
-def shown(text: str) -> str:
-    """``text`` for a terminal: a file's name may hold what would drive it."""
-    plain = os.fsencode(text).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in plain)
+from securegan.cli.terminal import shown as shown
 
 
 def table_of(*columns: str) -> Any:

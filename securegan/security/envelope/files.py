@@ -5,12 +5,13 @@ checked; a stream gets every block as soon as the block's own tag was.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from stat import S_IMODE
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from securegan.errors import UserError
 from securegan.security.durable import written
@@ -64,7 +65,8 @@ def seal(
             assert isinstance(source, Path)
             pack(source, sealer.write, skip_links=skip_links)
         else:
-            _pour(given, sealer)
+            for piece in _given(given):
+                sealer.write(piece)
         sealer.finish()
     return facts
 
@@ -79,18 +81,18 @@ def open_envelope(
     backend: Backend | None = None,
     replace: bool = False,
     limits: Limits = Limits(),  # noqa: B008
-) -> Facts:
-    """Open an envelope into a new file or folder, as it holds one or the other.
+) -> Header:
+    """Open an envelope into a new file or folder, as it holds one or the other; its header, which was checked.
 
-    Raises AuthenticationError for every forgery, PolicyError for what anybody can see (a version, a key, a purpose),
-    UserError where something cannot be read or written.
+    Who sealed it is not proven, but that they had one of its recipients' keys, public or secret as the kind has it, or
+    had been given its data key. Raises AuthenticationError for every forgery, PolicyError for what anybody can see (a
+    version, a key, a purpose), UserError where something cannot be read or written.
     """
     backend = backend or load_backend()
     with _naming(source), _reading(source, False) as given:
         assert given is not None
         header, opener = _unlocked(given, identities, expected, versions, backend)
-        facts = header.facts
-        if facts.form == "folder":
+        if header.facts.form == "folder":
             if not isinstance(out, Path):
                 raise UserError("it holds a folder, which cannot be written to a stream: name a new folder.")
             unpack(opener.blocks(), out, limits)
@@ -99,8 +101,8 @@ def open_envelope(
                 for block in opener.blocks():
                     sink.write(block)
         if versions is not None:
-            versions.remember(facts)
-    return facts
+            versions.remember(header)
+    return header
 
 
 def seal_bytes(data: bytes, recipients: Sequence[Recipient], facts: Facts, *, backend: Backend | None = None) -> bytes:
@@ -131,7 +133,7 @@ def rewrap(
     add: bool = False,
     backend: Backend | None = None,
 ) -> Header:
-    """Put other recipients in the place of an envelope's own, or ``add`` them; the payload is copied as it is.
+    """Put other recipients in the place of an envelope's own, or ``add`` them; the payload is checked and copied as is.
 
     Whoever could open the envelope before still can where they kept a copy. Raises as :func:`open_envelope` does.
     """
@@ -145,9 +147,21 @@ def rewrap(
             wrapped = Header.make(header.facts, (*header.stanzas, *wrapped.stanzas), key)
         with written(path, replace=True, mode=S_IMODE(path.stat().st_mode)) as sink:
             sink.write(wrapped.encode())
-            for piece in pieces(source):
-                sink.write(piece)
+            copied = cast(BinaryIO, _Copied(source, sink))
+            deque(Opener(key, header.context, copied, backend).blocks(), maxlen=0)
     return wrapped
+
+
+class _Copied:
+    """A source of which all that is read is written to ``sink`` too."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source, self._sink = source, sink
+
+    def readinto(self, view: memoryview) -> int:
+        size: int = self._source.readinto(view)  # type: ignore[attr-defined]
+        self._sink.write(view[:size])
+        return size
 
 
 def read_header(source: Stream) -> Header:
@@ -172,10 +186,10 @@ def _unlocked(
     return header, Opener(key, header.context, source, backend)
 
 
-def _pour(source: BinaryIO, sealer: Sealer) -> None:
+def _given(source: BinaryIO) -> Iterator[memoryview]:
+    """As :func:`pieces`; what whoever takes them raises is not the source's."""
     try:
-        for piece in pieces(source):
-            sealer.write(piece)
+        yield from pieces(source)
     except OSError as error:
         raise UserError(f"what is to be sealed cannot be read: {error.strerror}.") from error
 

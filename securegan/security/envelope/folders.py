@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from shutil import rmtree
 from typing import BinaryIO
@@ -26,7 +27,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an opened folder may hold at most: entries, bytes of all files, folders within folders, bytes of a path."""
+    """What an opened folder may hold at most: files and folders, bytes of files, folders within folders, of a path."""
 
     entries: int = 10_000_000
     size: int = 1 << 44
@@ -38,7 +39,7 @@ def pack(folder: Path, write: Callable[[bytes | memoryview], object], *, skip_li
     """Give the stream of ``folder`` to ``write``; how many entries it has.
 
     Raises UserError where something can be neither read nor sealed: links (unless they are to be skipped), sockets,
-    names that are not UTF-8, files that change meanwhile.
+    names that are not UTF-8, files that change meanwhile; PolicyError for folders too deep to be opened again.
     """
     count = 0
     block = memoryview(bytearray(BLOCK))
@@ -103,7 +104,7 @@ class _Stream:
 
 
 def _unpack_into(folder: Path, stream: _Stream, limits: Limits) -> int:
-    count = total = 0
+    count = made = total = 0
     before = ""
     while True:
         kind = stream.take(1)[0]
@@ -114,8 +115,9 @@ def _unpack_into(folder: Path, stream: _Stream, limits: Limits) -> int:
             return count
         (size,) = struct.unpack(">H", stream.take(2))
         name = _checked(stream.take(size), before, limits)
+        made += name.count("/") + 1 - _levels_shared(before, name)
         before, count = name, count + 1
-        if kind not in (FILE, FOLDER) or count > limits.entries:
+        if kind not in (FILE, FOLDER) or made > limits.entries:
             raise PolicyError(f"the folder in it has an entry of type {kind}, or more than {limits.entries} entries.")
         path = folder / name
         if kind == FOLDER:
@@ -152,6 +154,12 @@ def _checked(encoded: bytes, before: str, limits: Limits) -> str:
     return name
 
 
+def _levels_shared(one: str, other: str) -> int:
+    """Folders that two paths have in common from the top."""
+    pairs = zip(one.split("/")[:-1], other.split("/")[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _walk(folder: Path, prefix: str, skip_links: bool) -> Iterator[tuple[Path, str, bool]]:
     """Files and empty folders in order of their paths' parts, with their paths below the top."""
     try:
@@ -161,6 +169,8 @@ def _walk(folder: Path, prefix: str, skip_links: bool) -> Iterator[tuple[Path, s
         raise UserError(f"{folder} cannot be read: {error.strerror}.") from error
     for entry in entries:
         path, name = Path(entry.path), f"{prefix}{entry.name}"
+        if name.count("/") >= Limits().depth:
+            raise PolicyError(f"{folder} lies too deep and cannot be sealed: expected {Limits().depth} levels at most.")
         if entry.is_symlink():
             if not skip_links:
                 raise UserError(f"{path} is a link, and links are not sealed: remove it, or give --skip-links.")
@@ -190,14 +200,14 @@ def _encoded(path: Path, name: str) -> bytes:
 def _pack_file(path: Path, write: Callable[[bytes | memoryview], object], block: memoryview) -> None:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(handle, "rb", buffering=0) as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{path} is not a file any more.")
-            write(struct.pack(">Q", found.st_size))
-            _copy(file, found.st_size, write, block, path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    with open(handle, "rb", buffering=0) as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is not a file any more.")
+        write(struct.pack(">Q", found.st_size))
+        _copy(file, found.st_size, write, block, path)
 
 
 def _copy(
@@ -205,7 +215,10 @@ def _copy(
 ) -> None:
     left = size
     while True:
-        read = file.readinto(block)  # type: ignore[attr-defined]
+        try:
+            read = file.readinto(block)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
         if read > left or (not read and left):
             raise UserError(f"{path} changed while it was sealed: seal the folder again.")
         if not read:

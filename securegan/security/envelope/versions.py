@@ -1,6 +1,7 @@
 """What an opener expects of an envelope, and the memory by which an older version of an object is known as a replay."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from filelock import FileLock
 
 from securegan.errors import UserError
 from securegan.security.durable import written
-from securegan.security.envelope.header import Facts
+from securegan.security.envelope.header import KEY_WRAP, Facts, Header
 from securegan.security.errors import PolicyError
+from securegan.security.keys.key import Key
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,25 @@ class Expected:
 
 
 class Versions:
-    """The newest version seen of each object, in a JSON file; objects without versions are not remembered."""
+    """The newest version seen of each object, in a JSON file; objects without versions are not remembered.
 
-    def __init__(self, path: Path) -> None:
+    Only envelopes that are under symmetric ``keys`` alone count, none of them revoked: anybody can seal for a public
+    key, and would have every genuine version refused by one of a great number.
+    """
+
+    def __init__(self, path: Path, keys: Iterable[Key]) -> None:
         self._path = path
+        self._kids = {key.kid for key in keys if key.kind == "aes256" and key.status != "revoked"}
 
     def check(self, facts: Facts) -> None:
         """Raises PolicyError for a version older than the newest seen."""
         Expected(at_least=self._read().get(facts.object_id, 0)).check(facts)
 
-    def remember(self, facts: Facts) -> None:
-        """Note the version of an object that was opened."""
-        if not facts.version:
+    def remember(self, header: Header) -> None:
+        """Note the version of an object that was opened, where the envelope counts."""
+        facts = header.facts
+        ours = all(stanza.type == KEY_WRAP and stanza.kid in self._kids for stanza in header.stanzas)
+        if not facts.version or not ours:
             return
         with FileLock(self._path.with_suffix(".lock"), mode=0o600):
             seen = self._read()

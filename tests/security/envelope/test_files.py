@@ -1,6 +1,7 @@
 """Files, streams, recipients of every kind, and rewrapping."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -136,6 +137,20 @@ def test_a_forged_header_is_not_rewrapped(key: SecretKey, tmp_path: Path) -> Non
     assert path.read_bytes() == forged and [*tmp_path.iterdir()] == [path]
 
 
+def test_a_broken_payload_is_not_rewrapped(key: SecretKey, tmp_path: Path) -> None:
+    """Whoever removes the old key or the backup after a rewrap must be able to rely on the new envelope."""
+    path = tmp_path / "image.sge"
+    seal(BytesIO(PLAIN), path, [key], facts_for("image"))
+    whole = path.read_bytes()
+    start = len(read_header(path).encode())
+    broken = (whole[:-1], whole + b"x", whole[:start], whole[:-20] + bytes(1) + whole[-19:], whole[: start + 9000])
+    for data in broken:
+        path.write_bytes(data)
+        with pytest.raises(AuthenticationError, match=r"image\.sge is refused"):
+            rewrap(path, [key], [key], add=True)
+        assert path.read_bytes() == data and [*tmp_path.iterdir()] == [path]
+
+
 def test_nothing_is_overwritten_unasked(key: SecretKey, tmp_path: Path) -> None:
     path, out = tmp_path / "image.png", tmp_path / "out.sge"
     path.write_bytes(PLAIN)
@@ -184,6 +199,25 @@ def test_a_disk_that_is_full_leaves_nothing(key: SecretKey, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"out could not be written: No space left on device"):
         seal(tmp_path / "image", tmp_path / "out", [key], facts_for("image"))
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_a_disk_that_fills_while_sealing_is_not_taken_for_a_file_that_cannot_be_read(
+    form: str, key: SecretKey, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "image").write_bytes(bytes(2 << 20))
+    source = tmp_path / "folder" if form == "folder" else tmp_path / "folder" / "image"
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"out could not be written: File too large"):
+            seal(source, tmp_path / "out", [key], facts_for("image"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 SEALING = """

@@ -2,10 +2,12 @@
 
 import os
 import struct
+import subprocess
 import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -92,6 +94,30 @@ def test_links_sockets_and_names_without_text_are_refused_when_sealing(folder: P
         stream(folder)
 
 
+def test_folders_too_deep_are_refused_when_sealing(tmp_path: Path) -> None:
+    """As deep as may be opened, and no deeper; also where Python's stack would end."""
+    top = tmp_path / "top"
+    deepest = top.joinpath(*["d"] * Limits().depth)
+    deepest.mkdir(parents=True)
+    assert unpack(blocks(stream(top)), tmp_path / "back") == 1
+    (deepest / "one").mkdir()
+    with pytest.raises(PolicyError, match="too deep"):
+        stream(top)
+    before = Path.cwd()
+    try:
+        os.chdir(deepest)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(before)
+    try:
+        with pytest.raises(PolicyError, match="too deep"):
+            stream(top)
+    finally:
+        subprocess.run(["rm", "-r", top], check=True)  # deeper than pytest's own cleaning reaches
+
+
 def test_a_file_that_changes_while_it_is_sealed_is_refused(folder: Path, key: SecretKey, tmp_path: Path) -> None:
     growing = folder / "checkpoints" / "last.safetensors"
 
@@ -170,7 +196,10 @@ def test_an_existing_link_in_the_place_of_the_new_folder_is_not_followed(folder:
 def test_bombs_are_refused_without_their_memory(tmp_path: Path) -> None:
     many = b"".join(entry(FILE, b"%09d" % number) for number in range(200))
     limits = Limits(entries=100, size=1000)
-    for bomb in (many + end(200), entry(FILE, b"big", size=1001) + bytes(1001) + end(1)):
+    nested = b"".join(entry(FILE, b"%02d/" % number + b"d/" * 20 + b"f") for number in range(5))
+    assert unpack(blocks(nested + end(5)), tmp_path / "n", Limits(entries=110)) == 5
+    rmtree(tmp_path / "n")
+    for bomb in (many + end(200), nested + end(5), entry(FILE, b"big", size=1001) + bytes(1001) + end(1)):
         with pytest.raises(PolicyError, match="more than"):
             unpack(blocks(bomb), tmp_path / "new", limits)
     tracemalloc.start()

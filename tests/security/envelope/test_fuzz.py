@@ -132,7 +132,7 @@ def ring_file(data: bytes, base: Path) -> None:
 def versions_file(data: bytes, base: Path) -> None:
     (base / "seen.json").write_bytes(data)
     try:
-        Versions(base / "seen.json").check(facts_for("image", "an object", 1 << 62))
+        Versions(base / "seen.json", ()).check(facts_for("image", "an object", 1 << 62))
     except UserError as error:
         assert "seen.json" in str(error) or "older version" in str(error)
 

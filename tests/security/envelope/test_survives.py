@@ -1,5 +1,6 @@
 """What an envelope must survive, a test for each: every one of these is refused, and nothing is left behind."""
 
+import json
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from securegan.security.envelope import chunked, files, passwords, recipients
 from securegan.security.envelope.backends import Backend
 from securegan.security.envelope.chunked import CHUNK, SEALED, Sealer
 from securegan.security.envelope.files import facts_for, open_bytes, open_envelope, seal, seal_bytes
-from securegan.security.envelope.header import ARGON2ID, SCRYPT, Facts, Header, Stanza
+from securegan.security.envelope.header import ARGON2ID, SCRYPT, Header, Stanza
 from securegan.security.envelope.passwords import Argon2id, Scrypt
 from securegan.security.envelope.recipients import Password, Ring, RingKey, SecretKey
 from securegan.security.envelope.versions import Expected, Versions
@@ -233,35 +234,55 @@ def test_many_passwords_in_one_header_are_refused() -> None:
             open_bytes(header, [Password("five words are a password")])
 
 
-def test_replay_of_an_older_version_is_refused(key: SecretKey, tmp_path: Path) -> None:
-    versions = Versions(tmp_path / "seen.json")
+def test_replay_of_an_older_version_is_refused(ring: KeyRing, tmp_path: Path) -> None:
+    key, mine = RingKey(ring, ring.new("archive")), Ring(ring)
+    versions = Versions(tmp_path / "seen.json", ring)
     old, new, unversioned, another = (
         seal_bytes(b"x", [key], facts_for("checkpoint", object_id, version))
         for object_id, version in (("weights", 4), ("weights", 5), (None, 0), ("other", 1))
     )
 
-    def opened(envelope: bytes, memory: Versions = versions) -> Facts:
-        return open_envelope(BytesIO(envelope), BytesIO(), [key], versions=memory)
+    def opened(envelope: bytes, memory: Versions = versions) -> None:
+        open_envelope(BytesIO(envelope), BytesIO(), [mine], versions=memory)
 
     opened(old)
     for envelope in (new, new, unversioned, another):
         opened(envelope)
-    for memory in (versions, Versions(tmp_path / "seen.json")):
+    for memory in (versions, Versions(tmp_path / "seen.json", ring)):
         with pytest.raises(PolicyError, match="version 4 of weights, and version 5 has been seen"):
             opened(old, memory)
     with pytest.raises(PolicyError, match="older version"):
-        open_bytes(old, [key], Expected(at_least=5))
+        open_bytes(old, [mine], Expected(at_least=5))
     with pytest.raises(PolicyError, match="holds the object other"):
-        open_bytes(another, [key], Expected(object_id="weights"))
+        open_bytes(another, [mine], Expected(object_id="weights"))
 
 
-def test_a_refused_version_is_not_remembered(key: SecretKey, tmp_path: Path) -> None:
+def test_a_version_that_others_could_have_given_is_not_remembered(ring: KeyRing, tmp_path: Path) -> None:
+    """Else one of a great number, by anybody with the public key or with a stolen one, would lock out the genuine."""
+    own, pair, stolen = (
+        RingKey(ring, ring.new(name, kind)) for name, kind in (("own", "aes256"), ("pair", "x25519"), ("s", "aes256"))
+    )
+    elsewhere, password = SecretKey(bytes(range(50, 82))), Password("five words are a password")
+    envelopes = [
+        seal_bytes(b"x", to, facts_for("image", "doc", 9))
+        for to in ([pair], [own, pair], [own, elsewhere], [own, password], [stolen])
+    ]
+    own_alone = seal_bytes(b"x", [own], facts_for("image", "doc", 4))
+    ring.revoke("s", "compromised")
+    versions = Versions(tmp_path / "seen.json", ring)
+    for envelope in (*envelopes, own_alone):
+        open_envelope(BytesIO(envelope), BytesIO(), [Ring(ring, even_revoked=True)], versions=versions)
+    assert json.loads((tmp_path / "seen.json").read_text()) == {"doc": 4}
+
+
+def test_a_refused_version_is_not_remembered(ring: KeyRing, tmp_path: Path) -> None:
     """Else a forged header would lock out everything genuine."""
-    versions = Versions(tmp_path / "seen.json")
+    key = RingKey(ring, ring.new("archive"))
+    versions = Versions(tmp_path / "seen.json", ring)
     envelope = bytearray(seal_bytes(PLAIN, [key], facts_for("image", "an object", 2)))
     envelope[-1] ^= 1
     with pytest.raises(AuthenticationError):
-        open_envelope(BytesIO(envelope), BytesIO(), [key], versions=versions)
+        open_envelope(BytesIO(envelope), BytesIO(), [Ring(ring)], versions=versions)
     assert not (tmp_path / "seen.json").exists()
 
 
