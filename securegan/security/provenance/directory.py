@@ -119,11 +119,8 @@ def _opened(
         return Differences(Verdict.UNSIGNED if missing else Verdict.REFUSED, f"no manifest: {error.strerror}"), {}
     if len(manifest) > LIMIT:
         return Differences(Verdict.REFUSED, f"a manifest of more than {LIMIT} bytes"), {}
-    digest = hashlib.sha256(manifest).hexdigest()
     try:
-        signer, said = authenticate(
-            manifest, trust, DirectoryOrigin, purpose, now=now, logged=lambda _: logged and logged(digest)
-        )
+        signer, said = authenticate(manifest, trust, DirectoryOrigin, purpose, now=now, logged=logged)
         assert isinstance(said.origin, DirectoryOrigin)
         if said.origin.holds != purpose:
             return Differences(Verdict.WRONG_PURPOSE, f"it was signed as {said.origin.holds}, not as {purpose}"), {}

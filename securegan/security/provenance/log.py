@@ -31,11 +31,15 @@ PATIENCE = 60  # seconds for another writer
 
 
 class Entry(Facts):
-    """What happened to what: ``subject`` is the SHA-256 of an image's, manifest's or data set's bytes."""
+    """What happened to what: ``subject`` is the SHA-256 of an image's, manifest's or data set's bytes.
+
+    ``sidecar``: SHA-256 of the bytes of the image's sidecar; without it no signature of a compromised key stands.
+    """
 
     kind: Literal["training", "release", "review", "rejection", "key", "trust", "alert", "mended"]
     time: Time = Field(default_factory=now)
     subject: Sha256 | None = None
+    sidecar: Sha256 | None = None
     name: Text | None = None
     details: Annotated[dict[Text, Text | int | bool], Field(max_length=50, default_factory=dict)]
 

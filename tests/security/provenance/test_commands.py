@@ -171,9 +171,13 @@ def test_revocation(run: Console, store: Path, images: Path, tmp_path: Path, rin
     assert run("log", "new", log, "--origin", "example.org/images", "--key", "auditor") == 0
     assert "example.org/images+" in run.out
     assert run("sign", *images.glob("*.png"), "--key", "release") == 0
-    digest = sha256((images / "0.png").read_bytes()).hexdigest()
-    entry = Entry(kind="release", subject=digest, name="0.png")
-    Log(log).append([entry], signer_of(ring, "auditor", "log"))
+    kept, bare = (
+        Entry(kind="release", name=name, subject=sha256((images / name).read_bytes()).hexdigest())
+        for name in ("0.png", "1.png")
+    )
+    sidecar = sha256((images / "0.png.sg.json").read_bytes()).hexdigest()
+    keeper = signer_of(ring, "auditor", "log")
+    Log(log).append([kept.model_copy(update={"sidecar": sidecar}), bare], keeper)
     early = ("--reason", "superseded", "--root", "root", "--at")
     assert run("trust", "revoke", store, "release", *early, "2099-01-01T00:00:00Z") == 0
     assert run("verify", images) == 0
@@ -181,6 +185,11 @@ def test_revocation(run: Console, store: Path, images: Path, tmp_path: Path, rin
     assert run("trust", "revoke", store, "release", *late) == 0
     assert run("verify", images) == 1 and "3 revoked" in run.out
     assert run("verify", images, "--log", log) == 1 and "1 byte-exact" in run.out and "2 revoked" in run.out
+    proof = tmp_path / "proof"
+    assert run("log", "prove", log, "--file", images / "0.png.sg.json", "--out", proof) == 0
+    assert run("log", "verify", proof, "--json") == 0 and json.loads(run.out)["entry"]["sidecar"] == sidecar
+    assert run("sign", images / "0.png", "--key", "release", "--run", "a thief's claim") == 0  # of a logged image
+    assert run("verify", images, "--log", log) == 1 and "3 revoked" in run.out
     assert run("trust", "show") == 0 and "compromised" in run.out
     assert run("trust", "show", "--json") == 0
     assert json.loads(run.out)["keys"][0]["revoked"]["reason"] == "compromised"

@@ -1,5 +1,6 @@
 """An image and its sidecar: what is accepted, and everything that is not."""
 
+import hashlib
 import json
 import os
 import struct
@@ -17,7 +18,7 @@ from PIL import Image
 from securegan.errors import UserError
 from securegan.security.provenance import dsse, sidecar, statement, strict_json
 from securegan.security.provenance.pixels import MAX_PIXELS, digest_of, digest_of_image
-from securegan.security.provenance.statement import ImageOrigin, Watermark
+from securegan.security.provenance.statement import ImageOrigin, Statement, Subject, Watermark
 from securegan.security.provenance.trust import revoke
 from securegan.security.provenance.verdicts import Verdict
 
@@ -142,6 +143,21 @@ def test_revoked_keys(party, lab, image: bytes, judged) -> None:
         logged = lab.now + timedelta(days=days)
         assert judged(early, trust=compromised, logged=lambda found, at=logged: at) is verdict
     assert judged(early, trust=compromised, logged=lambda found: None) is Verdict.REVOKED
+
+
+def test_a_thief_cannot_lean_on_what_the_log_holds(party, lab, image: bytes, picture, encoded, judged) -> None:
+    """The log vouches for one signature: not for another of the logged image, nor for one that names its digest."""
+    genuine = sidecar.sign(image, "a.png", party.signer, lab.origin(-3))
+    held = {hashlib.sha256(part).hexdigest(): lab.now - timedelta(days=3) for part in (image, genuine)}
+    stolen = lab.trust(*revoke([party.key], party.key.key.kid, "compromised", lab.now - timedelta(days=2)))
+    assert judged(genuine, trust=stolen, logged=held.get) is Verdict.BYTE_EXACT
+    claims = sidecar.sign(image, "a.png", party.signer, lab.origin(-3).model_copy(update={"seed": 666}))
+    other = encoded(picture(1))
+    borrowed = Subject("a.png", hashlib.sha256(image).hexdigest(), digest_of_image(other))
+    lent = dsse.sign(statement.PAYLOAD, Statement((borrowed,), lab.origin(-3)).payload(), party.signer)
+    assert judged(lent, other) is Verdict.PIXELS_EXACT  # before the revocation
+    for forged, data in ((claims, image), (lent, other), (lent, image)):
+        assert judged(forged, data, stolen, logged=held.get) is Verdict.REVOKED
 
 
 def changed(**fields: object) -> Callable[[dict], object]:
