@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from base64 import b64decode, b64encode
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,23 @@ def test_consistency_proofs(log: Log, party) -> None:
             check_consistency(proof, party.trust, Checkpoint(ORIGIN, 5, bytes(32)), "it")
         with pytest.raises(AuthenticationError):
             check_consistency(proof[:-1], party.trust, old, "it")
+        with pytest.raises(AuthenticationError):  # the same tree, another log
+            check_consistency(proof, party.trust, Checkpoint("example.org/others", 5, old.root), "it")
+
+
+def test_proofs_by_a_revoked_key_are_refused(log: Log, party, lab) -> None:
+    old, _ = log.checkpoint([party.signer.public])
+    log.append([release(5)], party.signer)
+    grown, held = prove_consistency(log, party.trust, old), prove_inclusion(log, party.trust, 5)
+    assert check_consistency(grown, party.trust, old, "it", lab.now).size == 6
+    for reason in ("superseded", "compromised"):
+        revoked = lab.trust(*revoke([party.key], party.key.key.kid, reason, lab.start))
+        with pytest.raises(PolicyError, match="which signed it, is revoked"):
+            check_consistency(grown, revoked, old, "it", lab.now)
+        with pytest.raises(PolicyError, match="which signed it, is revoked"):
+            check_inclusion(held, revoked, "it")
+    with pytest.raises(PolicyError, match="is expired"):
+        check_consistency(grown, party.trust, old, "it", lab.end + timedelta(days=1))
 
 
 def test_a_log_whose_key_was_revoked_is_refused(log: Log, party, lab) -> None:
