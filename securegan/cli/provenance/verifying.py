@@ -66,8 +66,6 @@ def _verify(arguments: argparse.Namespace) -> None:
             rows.append(_row(finding, acceptable))
     seconds = time.perf_counter() - start
     number = counts.total()
-    if not number:
-        raise UserError(f"there is no image in {', '.join(map(str, arguments.paths))}.")
     if arguments.json:
         store = {"name": trust.contents.name, "version": trust.contents.version}
         speed = {"seconds": round(seconds, 3), "per_second": round(number / seconds)}
