@@ -69,7 +69,7 @@ def _folder(
     logged: Logged | None,
     every: bool,
 ) -> Iterator[Finding]:
-    """``every``: image is checked, whatever vouches for it."""
+    """``every``: whatever vouches for an image, it is checked."""
     unread: list[OSError] = []
     vouching: list[Path] = []
     for at, folders, names in os.walk(folder, onerror=unread.append):

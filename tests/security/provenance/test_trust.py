@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -113,6 +114,29 @@ def test_only_the_root_changes_a_store(path: Path, memory: Memory) -> None:
     with pytest.raises(UserError, match="exists"):
         new_store(path, "lab", ROOT, memory)
     assert path.read_bytes() == before
+
+
+def test_two_who_change_a_store_at_once_lose_nothing(path: Path, memory: Memory) -> None:
+    """A revocation made while another change was under way."""
+    kid, late = Signer(b"s" * 32).kid, datetime.now(UTC)
+    other = Thread(target=change_store, args=(path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", late)))
+
+    def slowly(keys: Sequence[TrustedKey]) -> list[TrustedKey]:
+        other.start()
+        other.join(0.5)
+        return [*keys, fresh("next", b"n")]
+
+    change_store(path, ROOT, memory, slowly)
+    other.join(30)
+    trust = read_store(path, memory)
+    assert trust.keys[kid].revoked is not None and len(trust.keys) == 2 and trust.contents.version == 4
+
+
+def test_a_store_that_is_refused_is_not_made(path: Path, memory: Memory) -> None:
+    """There is one of that name under that root, of a newer version."""
+    with pytest.raises(PolicyError, match="version 1, where 2 was seen"):
+        new_store(path.with_name("other.json"), "lab", ROOT, memory)
+    assert sorted(each.name for each in path.parent.glob("*.json")) == ["store.json"]
 
 
 def test_a_store_past_its_time_is_refused(path: Path, memory: Memory) -> None:
