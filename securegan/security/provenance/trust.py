@@ -119,10 +119,16 @@ class Trust:
         return named[0]
 
 
-def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: datetime | None = None) -> Trust:
-    """The store of a file, which must be newer than, or the same as, what ``memory`` has seen of it.
+def read_store(
+    path: Path,
+    memory: Memory,
+    root: PublicKey | None = None,
+    now: datetime | None = None,
+    name: str | None = None,
+) -> Trust:
+    """The store of a file, which must be newer than, or the same as, what ``memory`` has seen of it and in its place.
 
-    Args: root: believed for this once; else the roots pinned in ``memory`` are.
+    Args: root: believed for this once; else the roots pinned in ``memory`` are; name: that it must have, from now on.
     Raises UserError where there is none, AuthenticationError or PolicyError where it is refused.
     """
     data = read_given(path, LIMIT, "the trust store")
@@ -133,7 +139,10 @@ def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: d
         raise PolicyError(f"{path} is refused: {error}.") from error
     if moment(contents.until) < (now or datetime.now(UTC)):
         raise PolicyError(f"{path} is refused: it was to be renewed by {contents.until}; ask its owner for a new one.")
-    memory.store(signed_by.kid, contents.name, contents.version, hashlib.sha256(data).hexdigest(), path)
+    if name is not None and contents.name != name:
+        raise PolicyError(f"{path} is refused: it is the store {contents.name}, not {name}.")
+    digest = hashlib.sha256(data).hexdigest()
+    memory.store(signed_by.kid, contents.name, contents.version, digest, path, meant=name is not None)
     return trust
 
 
@@ -150,7 +159,9 @@ def new_store(path: Path, name: str, root: Signer, memory: Memory, days: int = 3
     memory.pin(root.public)
     with written(path, mode=0o644) as file:
         file.write(data)
-        memory.store(root.kid, name, 1, hashlib.sha256(data).hexdigest(), path)  # else it does not get its name
+        memory.store(
+            root.kid, name, 1, hashlib.sha256(data).hexdigest(), path, meant=True
+        )  # else it does not get its name
     return read_store(path, memory)
 
 

@@ -1,5 +1,6 @@
 """The trust store: only its root changes it, and nobody turns it back."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,32 @@ def test_two_who_change_a_store_at_once_lose_nothing(path: Path, memory: Memory)
     other.join(30)
     trust = read_store(path, memory)
     assert trust.keys[kid].revoked is not None and len(trust.keys) == 2 and trust.contents.version == 4
+
+
+def test_another_store_of_the_same_root_does_not_take_a_stores_place(path: Path, memory: Memory) -> None:
+    """The staging store is well signed too, and does not know what was revoked in production."""
+    stage = path.with_name("stage.json")
+    new_store(stage, "stage", ROOT, memory)
+    own = path.read_bytes()
+    path.write_bytes(stage.read_bytes())
+    for _ in range(2):
+        with pytest.raises(PolicyError, match=r"the store stage .* where lab .* --store-name stage"):
+            read_store(path, memory)
+    with pytest.raises(PolicyError, match="it is the store stage, not lab"):
+        read_store(path, memory, name="lab")
+    assert read_store(path, memory, name="stage").contents.name == "stage" == read_store(path, memory).contents.name
+    path.write_bytes(own)
+    with pytest.raises(PolicyError, match="--store-name lab"):
+        read_store(path, memory)
+    change_store(stage, ROOT, memory, lambda keys: [*keys, fresh("next", b"n")])
+    assert read_store(path, memory, name="lab").contents.version == 2
+
+
+def test_a_memory_from_before_places_were_kept_is_read(path: Path, memory: Memory) -> None:
+    kept = json.loads(memory.path.read_text())
+    del kept["places"]
+    memory.path.write_text(json.dumps(kept))
+    assert read_store(path, memory).contents.version == 2 and "places" in json.loads(memory.path.read_text())
 
 
 def test_a_store_that_is_refused_is_not_made(path: Path, memory: Memory) -> None:
