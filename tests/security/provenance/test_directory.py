@@ -160,15 +160,22 @@ def test_what_is_loaded_is_what_was_checked(folder: Path, party, lab, monkeypatc
     """A file changed after it was copied changes nothing; one changed before it was read is not accepted."""
     real, copied = directory._copied, []
 
+    manifest = (folder / MANIFEST).read_bytes()
+
     def swap(path: Path, to: Path) -> str:
         digest = real(path, to)
         copied.append(path)
         path.write_bytes(b"changed after its check")
+        (folder / MANIFEST).unlink(missing_ok=True)
+        (folder / MANIFEST).symlink_to("/etc/hostname")
         return digest
 
     monkeypatch.setattr(directory, "_copied", swap)
     copy_verified(folder, folder.parent / "copy", party.trust, "checkpoint", now=lab.now)
     assert len(copied) == 4 and (folder.parent / "copy" / "deep" / "a").read_bytes() == b"deep/a" * 100
+    assert (folder.parent / "copy" / MANIFEST).read_bytes() == manifest
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_bytes(manifest)
     assert verify_directory(folder, party.trust, "checkpoint", now=lab.now).verdict is Verdict.MODIFIED
 
 
