@@ -29,6 +29,7 @@ MANIFEST = "manifest.sg.json"
 LIMIT = 96 * 2**20  # bytes of a manifest: some half a million files
 SHOWN = 100  # differences that are listed; a folder may hold any number
 PIECE = 2**20  # bytes copied at once
+MAX_DEPTH = 100  # of folders within folders
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def _files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
             if entry.is_symlink():
                 raise ValueError(f"{name!r} is a link")
             if entry.is_dir(follow_symlinks=False):
+                if name.count("/") >= MAX_DEPTH:
+                    raise ValueError(f"folders within folders, more than {MAX_DEPTH}")
                 yield from _files(Path(entry.path), f"{name}/")
             elif not entry.is_file(follow_symlinks=False):
                 raise ValueError(f"{name!r} is no file")

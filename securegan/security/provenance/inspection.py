@@ -9,7 +9,7 @@ from pathlib import Path
 from securegan.errors import UserError
 from securegan.security.provenance import c2pa, sidecar
 from securegan.security.provenance.authenticity import Logged
-from securegan.security.provenance.directory import MANIFEST, verify_directory
+from securegan.security.provenance.directory import MANIFEST, MAX_DEPTH, verify_directory
 from securegan.security.provenance.files import MAX_IMAGE, read_regular
 from securegan.security.provenance.sidecar import SUFFIX, Verification
 from securegan.security.provenance.statement import DirectoryOrigin
@@ -78,6 +78,9 @@ def _folder(
         for name in folders:
             if (place / name).is_symlink():
                 yield Finding(place / name, Verification(Verdict.REFUSED, LINK), directory=True)
+        if folders and len(place.parts) - len(folder.parts) >= MAX_DEPTH:
+            folders.clear()
+            yield Finding(place, Verification(Verdict.REFUSED, f"more than {MAX_DEPTH} folders within"), directory=True)
         asked = purpose if place == folder else None
         if asked is not None or MANIFEST in known:
             found = _directory(place, trust, asked, logged)

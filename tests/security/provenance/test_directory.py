@@ -11,7 +11,8 @@ import pytest
 from securegan.errors import UserError
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import directory, dsse, sidecar, statement, strict_json
-from securegan.security.provenance.directory import MANIFEST, copy_verified, sign_directory, verify_directory
+from securegan.security.provenance.directory import MANIFEST, MAX_DEPTH, copy_verified, sign_directory, verify_directory
+from securegan.security.provenance.inspection import inspect
 from securegan.security.provenance.statement import DirectoryOrigin
 from securegan.security.provenance.trust import revoke
 from securegan.security.provenance.verdicts import Verdict
@@ -111,6 +112,16 @@ def test_links_pipes_and_extra_manifests_in_a_signed_directory_are_refused(folde
     (folder / "pipe").unlink()
     (folder / "deep" / MANIFEST).touch()
     assert verdict() is Verdict.MODIFIED
+
+
+def test_very_many_folders_within_folders_are_refused(folder: Path, verdict, party, lab) -> None:
+    """In one sentence, and not by the interpreter's own limit."""
+    (folder / "deep" / "er" / Path(*["x"] * MAX_DEPTH)).mkdir(parents=True)
+    assert verdict() is Verdict.MODIFIED
+    with pytest.raises(UserError, match=f"more than {MAX_DEPTH}"):
+        sign_directory(folder, party.signer, DirectoryOrigin(time=lab.day(0), holds="checkpoint"))
+    found = {each.found.verdict for each in inspect([folder], party.trust)}
+    assert found == {Verdict.MODIFIED, Verdict.REFUSED}
 
 
 def test_links_are_not_signed(folder: Path, party, lab, tmp_path: Path) -> None:
