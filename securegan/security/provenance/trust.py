@@ -232,15 +232,20 @@ def trusted_key(name: str, key: PublicKey, purposes: Sequence[Purpose], since: d
 def revoke(
     keys: Sequence[TrustedKey], kid: str, reason: Literal["superseded", "compromised"], at: datetime
 ) -> list[TrustedKey]:
-    """``keys`` with one of them revoked; what was said of a key before is kept where it is the stricter."""
-    revocation = Revocation(reason=reason, at=at.strftime(TIME))
+    """``keys`` with one of them revoked; what was said of a key before is kept where it is the stricter.
+
+    Raises UserError for a time to come: until then everything would stand.
+    """
+    if at > datetime.now(UTC) + SKEW:
+        raise UserError(f"a key cannot be revoked at {at.strftime(TIME)}, which has not come.")
     changed = []
     for key in keys:
         if key.key.kid == kid:
             before = key.revoked
             if before is not None and before.reason == "compromised" and reason == "superseded":
                 raise UserError(f"{key.name} was revoked as compromised at {before.at}; that is not taken back.")
-            key = key.model_copy(update={"revoked": revocation})
+            first = at if before is None else min(at, moment(before.at))
+            key = key.model_copy(update={"revoked": Revocation(reason=reason, at=first.strftime(TIME))})
         changed.append(key)
     return changed
 

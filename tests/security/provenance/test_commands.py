@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import securegan.cli
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.log import Entry, Log
 from securegan.security.provenance.signing import signer_of
+from securegan.security.provenance.statement import TIME
 
 
 class Console:
@@ -221,10 +223,14 @@ def test_revocation(run: Console, store: Path, images: Path, tmp_path: Path, rin
     sidecar = sha256((images / "0.png.sg.json").read_bytes()).hexdigest()
     keeper = signer_of(ring, "auditor", "log")
     Log(log).append([kept.model_copy(update={"sidecar": sidecar}), bare], keeper)
+    soon = (datetime.now(UTC) + timedelta(minutes=4)).strftime(
+        TIME
+    )  # after what was signed, within clocks' differences
     early = ("--reason", "superseded", "--root", "root", "--at")
-    assert run("trust", "revoke", store, "release", *early, "2099-01-01T00:00:00Z") == 0
+    assert run("trust", "revoke", store, "release", *early, "2099-01-01T00:00:00Z") == 2 and "not come" in run.err
+    assert run("trust", "revoke", store, "release", *early, soon) == 0
     assert run("verify", images) == 0
-    late = ("--reason", "compromised", "--root", "root", "--at", "2099-01-01T00:00:00Z")
+    late = ("--reason", "compromised", "--root", "root", "--at", soon)
     assert run("trust", "revoke", store, "release", *late) == 0
     assert run("verify", images) == 1 and "3 revoked" in run.out
     assert run("verify", images, "--log", log) == 1 and "1 byte-exact" in run.out and "2 revoked" in run.out

@@ -15,6 +15,7 @@ from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import Signer
+from securegan.security.provenance.statement import TIME
 from securegan.security.provenance.trust import (
     KIND,
     TrustedKey,
@@ -177,6 +178,25 @@ def test_a_revocation_is_not_softened(path: Path, memory: Memory) -> None:
     change_store(path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", at))
     with pytest.raises(UserError, match="not taken back"):
         change_store(path, ROOT, memory, lambda keys: revoke(keys, kid, "superseded", at))
+    with pytest.raises(UserError, match="2099-01-01T00:00:00Z, which has not come"):
+        change_store(
+            path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", datetime(2099, 1, 1, tzinfo=UTC))
+        )
+    for days, kept in ((-1, at), (3, at - timedelta(days=3)), (2, at - timedelta(days=3))):
+        given = min(at - timedelta(days=days), datetime.now(UTC))
+        trust = change_store(path, ROOT, memory, lambda keys, given=given: revoke(keys, kid, "compromised", given))
+        revoked = trust.keys[kid].revoked
+        assert revoked is not None and revoked.at == kept.strftime(TIME)
+
+
+def test_a_superseded_key_that_is_compromised_too_keeps_the_earlier_time() -> None:
+    early, late = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    keys = [fresh("release")]
+    kid = keys[0].key.kid
+    both = revoke(revoke(keys, kid, "superseded", early), kid, "compromised", late)
+    assert both[0].revoked is not None and both[0].revoked.model_dump() == {
+        "reason": "compromised", "at": early.strftime(TIME)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
