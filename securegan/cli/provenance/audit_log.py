@@ -91,7 +91,8 @@ def _prove(arguments: argparse.Namespace) -> None:
                 digest = digest_file(arguments.file)
             except OSError as error:
                 raise UserError(f"--file={arguments.file} cannot be read: {error.strerror}.") from error
-            about = [number for number, entry in _entries(arguments, None) if entry.get("subject") == digest]
+            entries = _entries(arguments, None)
+            about = [number for number, entry in entries if digest in (entry.get("subject"), entry.get("sidecar"))]
             if not about:
                 raise UserError(f"the log has no entry about {arguments.file}.")
             index = about[-1]

@@ -22,6 +22,7 @@ def trusting(parser: Parser) -> None:
         help="default: store.json in $SECUREGAN_TRUST, else in ~/.config/securegan/trust",
     )
     parser.add_argument("--root", type=Path, metavar="PEM", help="the store's root, believed for this once")
+    parser.add_argument("--store-name", metavar="NAME", help="that the store must have, here from now on")
 
 
 def signing(parser: Parser, flag: str, what: str) -> None:
@@ -38,7 +39,7 @@ def trust_of(arguments: argparse.Namespace) -> "Trust":
 
     memory = Memory()
     root = None if arguments.root is None else read_public(arguments.root)
-    return read_store(arguments.trust or memory.folder / "store.json", memory, root)
+    return read_store(arguments.trust or memory.folder / "store.json", memory, root, name=arguments.store_name)
 
 
 def signer_for(arguments: argparse.Namespace, purpose: str) -> "Signer":

@@ -48,6 +48,7 @@ def add(trust: Parser) -> None:
     show = actions.add_parser("show", help="verify a store and list its keys")
     show.add_argument("store", type=Path, nargs="?", metavar="STORE", help="default: as securegan verify")
     show.add_argument("--root", type=Path, metavar="PEM", help="the root's public key, for this once")
+    show.add_argument("--store-name", metavar="NAME", help="that the store must have, here from now on")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(do=_show)
     certify = actions.add_parser("certify", help="make the certificate that C2PA wants of a key that signs images")
@@ -116,7 +117,7 @@ def _revoke(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    trust = trust_of(argparse.Namespace(trust=arguments.store, root=arguments.root))
+    trust = trust_of(argparse.Namespace(trust=arguments.store, root=arguments.root, store_name=arguments.store_name))
     contents = trust.contents
     if arguments.json:
         keys = [{"kid": kid, **key.model_dump(exclude_none=True)} for kid, key in trust.keys.items()]

@@ -66,8 +66,6 @@ def _verify(arguments: argparse.Namespace) -> None:
             rows.append(_row(finding, acceptable))
     seconds = time.perf_counter() - start
     number = counts.total()
-    if not number:
-        raise UserError(f"there is no image in {', '.join(map(str, arguments.paths))}.")
     if arguments.json:
         store = {"name": trust.contents.name, "version": trust.contents.version}
         speed = {"seconds": round(seconds, 3), "per_second": round(number / seconds)}
@@ -168,7 +166,7 @@ def _certificates(path: Path) -> str:
 
 
 def _logged(folder: Path, trust: "Trust") -> "Logged":
-    """When the log first spoke of the release, training or export of something."""
+    """When the log first spoke of a signature, by the digest of the sidecar or manifest that bears it."""
     from securegan.security.provenance.auditing import audit
     from securegan.security.provenance.log import Log
     from securegan.security.provenance.memory import Memory
@@ -177,8 +175,9 @@ def _logged(folder: Path, trust: "Trust") -> "Logged":
     first: dict[str, datetime] = {}
 
     def see(index: int, entry: Any) -> None:
-        if entry.subject is not None and entry.kind in ("release", "training"):
-            first.setdefault(entry.subject, moment(entry.time))
+        if entry.kind in ("release", "training"):
+            for digest in {entry.subject, entry.sidecar} - {None}:
+                first.setdefault(digest, moment(entry.time))
 
     audit(Log(folder), trust, Memory(), see=see)
     return first.get

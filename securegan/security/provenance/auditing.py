@@ -30,10 +30,12 @@ def log_keys(trust: Trust) -> list[PublicKey]:
     return [key.key for key in trust.keys.values() if "log" in key.purposes]
 
 
-def require_log_key(trust: Trust, key: PublicKey, last: datetime, what: object) -> TrustedKey:
+def require_log_key(
+    trust: Trust, key: PublicKey, last: datetime, what: object, now: datetime | None = None
+) -> TrustedKey:
     """The key of a log whose last entry is of the time ``last``. Raises PolicyError where it does not count."""
     known = trust.keys[key.kid]
-    verdict = known.standing("log", last)
+    verdict = known.standing("log", last, now)
     if verdict is not None:
         raise PolicyError(f"{what} is refused: the key {known.name}, which signed it, is {verdict}.")
     return known

@@ -1,5 +1,6 @@
 """Whether a signed statement counts: its signature, its signer's standing, its kind."""
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeAlias
@@ -10,7 +11,8 @@ from securegan.security.provenance.statement import DirectoryOrigin, ImageOrigin
 from securegan.security.provenance.trust import Purpose, Trust, TrustedKey
 from securegan.security.provenance.verdicts import Verdict
 
-# When a log that is trusted first had an entry about the bytes of this SHA-256; None where it has none.
+# When a log that is trusted first had an entry about a sidecar or manifest of this SHA-256; None where it has none. It
+# is asked about the very bytes that bear the signature: what they say of themselves is the thief's choice.
 Logged: TypeAlias = Callable[[str], datetime | None]
 
 REASONS = {
@@ -36,7 +38,7 @@ def authenticate(
     purpose: Purpose,
     *,
     now: datetime | None = None,
-    logged: Callable[[Statement], datetime | None] | None = None,
+    logged: Logged | None = None,
 ) -> tuple[TrustedKey, Statement]:
     """Signer and statement of an envelope. Raises Rejected."""
     what = "the signature"
@@ -50,7 +52,7 @@ def authenticate(
         raise
     except (AuthenticationError, PolicyError) as error:
         raise Rejected(Verdict.REFUSED, str(error)) from error
-    when = logged(found) if key.revoked is not None and logged is not None else None
+    when = logged(hashlib.sha256(data).hexdigest()) if key.revoked is not None and logged is not None else None
     verdict = key.standing(purpose, found.time, now, when)
     if verdict is not None:
         raise Rejected(verdict, _reason(verdict, key, purpose, found))

@@ -29,6 +29,7 @@ MANIFEST = "manifest.sg.json"
 LIMIT = 96 * 2**20  # bytes of a manifest: some half a million files
 SHOWN = 100  # differences that are listed; a folder may hold any number
 PIECE = 2**20  # bytes copied at once
+MAX_DEPTH = 100  # of folders within folders
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def verify_directory(
     folder: Path, trust: Trust, purpose: Purpose, *, now: datetime | None = None, logged: Logged | None = None
 ) -> Differences:
     """Whether the files of ``folder`` are those of its manifest, all and no others, signed for ``purpose``."""
-    found, files = _opened(folder, trust, purpose, now, logged)
+    found, files, _ = _opened(folder, trust, purpose, now, logged)
     if found.statement is None:
         return found
     changed, missing = [], []
@@ -84,7 +85,7 @@ def copy_verified(
     """
     if os.path.lexists(to):
         raise UserError(f"{to} exists already: choose another name, or remove it first.")
-    found, files = _opened(folder, trust, purpose, now, logged)
+    found, files, manifest = _opened(folder, trust, purpose, now, logged)
     if found.statement is None:
         found.require(folder)
     assert found.statement is not None
@@ -99,7 +100,7 @@ def copy_verified(
                 elif _copied(path, temporary / subject.name) != subject.sha256:
                     changed.append(subject.name)
             _differences(found, changed, missing, files).require(folder)
-            shutil.copyfile(folder / MANIFEST, temporary / MANIFEST)  # to be verified again by who likes
+            (temporary / MANIFEST).write_bytes(manifest)  # as it was verified; to be verified again by who likes
             temporary.rename(to)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -110,38 +111,39 @@ def copy_verified(
 
 def _opened(
     folder: Path, trust: Trust, purpose: Purpose, now: datetime | None, logged: Logged | None
-) -> tuple[Differences, dict[str, Path]]:
-    """The manifest, its statement there only where it counts, and the files that are there by name."""
+) -> tuple[Differences, dict[str, Path], bytes]:
+    """What the manifest says, its statement there only where it counts; the files that are there by name; its bytes."""
     try:
         manifest = read_regular(folder / MANIFEST, LIMIT)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        return Differences(Verdict.UNSIGNED if missing else Verdict.REFUSED, f"no manifest: {error.strerror}"), {}
+        return Differences(Verdict.UNSIGNED if missing else Verdict.REFUSED, f"no manifest: {error.strerror}"), {}, b""
     if len(manifest) > LIMIT:
-        return Differences(Verdict.REFUSED, f"a manifest of more than {LIMIT} bytes"), {}
-    digest = hashlib.sha256(manifest).hexdigest()
+        return Differences(Verdict.REFUSED, f"a manifest of more than {LIMIT} bytes"), {}, b""
     try:
-        signer, said = authenticate(
-            manifest, trust, DirectoryOrigin, purpose, now=now, logged=lambda _: logged and logged(digest)
-        )
+        signer, said = authenticate(manifest, trust, DirectoryOrigin, purpose, now=now, logged=logged)
         assert isinstance(said.origin, DirectoryOrigin)
         if said.origin.holds != purpose:
-            return Differences(Verdict.WRONG_PURPOSE, f"it was signed as {said.origin.holds}, not as {purpose}"), {}
+            return (
+                Differences(Verdict.WRONG_PURPOSE, f"it was signed as {said.origin.holds}, not as {purpose}"),
+                {},
+                b"",
+            )
         names = {subject.name for subject in said.subjects}
         if len(names) != len(said.subjects) or MANIFEST in names:
-            return Differences(Verdict.REFUSED, "its manifest names a file twice, or itself"), {}
+            return Differences(Verdict.REFUSED, "its manifest names a file twice, or itself"), {}, b""
         files: dict[str, Path] = {}
         for name, path in _files(folder):
             files[name] = path
             if len(files) > len(names) + SHOWN:
                 break
     except Rejected as error:
-        return Differences(error.verdict, str(error)), {}
+        return Differences(error.verdict, str(error)), {}, b""
     except ValueError as error:
-        return Differences(Verdict.MODIFIED, str(error)), {}
+        return Differences(Verdict.MODIFIED, str(error)), {}, b""
     except OSError as error:
-        return Differences(Verdict.REFUSED, f"it cannot be read: {error.strerror}"), {}
-    return Differences(Verdict.BYTE_EXACT, "", signer, said), files
+        return Differences(Verdict.REFUSED, f"it cannot be read: {error.strerror}"), {}, b""
+    return Differences(Verdict.BYTE_EXACT, "", signer, said), files, manifest
 
 
 def _differences(found: Differences, changed: list[str], missing: list[str], extra: Mapping[str, Path]) -> Differences:
@@ -163,6 +165,8 @@ def _files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
             if entry.is_symlink():
                 raise ValueError(f"{name!r} is a link")
             if entry.is_dir(follow_symlinks=False):
+                if name.count("/") >= MAX_DEPTH:
+                    raise ValueError(f"folders within folders, more than {MAX_DEPTH}")
                 yield from _files(Path(entry.path), f"{name}/")
             elif not entry.is_file(follow_symlinks=False):
                 raise ValueError(f"{name!r} is no file")

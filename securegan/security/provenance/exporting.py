@@ -14,7 +14,7 @@ from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.note import LIMIT, verifier_key
 from securegan.security.provenance.trust import Trust
 
-COLUMNS = ("index", "time", "kind", "name", "subject", "details")
+COLUMNS = ("index", "time", "kind", "name", "subject", "sidecar", "details")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # at the beginning of a cell that a spreadsheet would compute
 
 
@@ -53,7 +53,8 @@ def _csv(file: BinaryIO, note: str) -> "tuple[Callable[[int, Entry], object], Ca
     row(*COLUMNS)
 
     def see(index: int, entry: Entry) -> None:
-        row(index, entry.time, entry.kind, entry.name or "", entry.subject or "", json.dumps(entry.details))
+        digests = entry.subject or "", entry.sidecar or ""
+        row(index, entry.time, entry.kind, entry.name or "", *digests, json.dumps(entry.details))
 
     return see, lambda found: None
 

@@ -31,11 +31,15 @@ PATIENCE = 60  # seconds for another writer
 
 
 class Entry(Facts):
-    """What happened to what: ``subject`` is the SHA-256 of an image's, manifest's or data set's bytes."""
+    """What happened to what: ``subject`` is the SHA-256 of an image's, manifest's or data set's bytes.
+
+    ``sidecar``: SHA-256 of the bytes of the image's sidecar; without it no signature of a compromised key stands.
+    """
 
     kind: Literal["training", "release", "review", "rejection", "key", "trust", "alert", "mended"]
     time: Time = Field(default_factory=now)
     subject: Sha256 | None = None
+    sidecar: Sha256 | None = None
     name: Text | None = None
     details: Annotated[dict[Text, Text | int | bool], Field(max_length=50, default_factory=dict)]
 
@@ -144,9 +148,10 @@ class Log:
         """The tree under ``checkpoint`` and where its lines end, from the cache or, where that is not it, from all."""
         try:
             kept = strict_json.parse(self._frontier_path.read_bytes(), limit=2**16)
-            frontier = Frontier(kept["size"], [bytes.fromhex(peak) for peak in kept["peaks"]])
+            peaks, path = ([bytes.fromhex(each) for each in kept[part]] for part in ("peaks", "path"))
+            frontier = Frontier(kept["size"], peaks, path)
             signed = (frontier.size, frontier.root()) == (checkpoint.size, checkpoint.root)
-            if signed and kept["end"] == self.path.stat().st_size:
+            if signed and kept["end"] == self.path.stat().st_size and frontier.ends_in(leaf_hash(self._last_line())):
                 return frontier, kept["end"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
@@ -158,8 +163,18 @@ class Log:
             raise PolicyError(f"{self.path} is refused: its entries are not those that were signed.")
         return frontier, end
 
+    def _last_line(self) -> bytes:
+        """What stands in the file between its last two newlines. Raises OSError, or ValueError where nothing does."""
+        with open_regular(self.path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE - 2))
+            *_, line, after = file.read().split(b"\n")
+        if after:
+            raise ValueError("half a line")
+        return line
+
     def _keep(self, frontier: Frontier, end: int) -> None:
-        text = json.dumps({"size": frontier.size, "end": end, "peaks": [peak.hex() for peak in frontier.peaks]})
+        peaks, path = ([each.hex() for each in part] for part in (frontier.peaks, frontier.path))
+        text = json.dumps({"size": frontier.size, "end": end, "peaks": peaks, "path": path})
         with written(self._frontier_path, replace=True, mode=0o644, flush=False) as file:
             file.write(text.encode())
 
@@ -237,7 +252,10 @@ class Writer:
         start = max(0, self._end - MAX_LINE - 1)
         self._file.seek(start)
         lines = self._file.read(self._end - start).split(b"\n")
-        return read_entry(lines[-2]).time if len(lines) > 1 else ""
+        try:
+            return read_entry(lines[-2]).time if len(lines) > 1 else ""
+        except ValueError as error:
+            raise PolicyError(f"{self._log.path} is refused: its last entry: {error}.") from error
 
     def _seen(self) -> set[tuple[str, str]]:
         """Kinds and subjects that stand in the log, read once and then as far as others have added."""

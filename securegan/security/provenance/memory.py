@@ -20,7 +20,7 @@ from securegan.security.provenance import strict_json
 from securegan.security.provenance.signing import PublicKey
 
 LIMIT = 16 * 2**20
-EMPTY: dict[str, dict[str, Any]] = {"roots": {}, "stores": {}, "checkpoints": {}}
+EMPTY: dict[str, dict[str, Any]] = {"roots": {}, "stores": {}, "checkpoints": {}, "places": {}}
 
 
 class Memory:
@@ -60,35 +60,60 @@ class Memory:
             kept["roots"][root.kid] = root.raw.hex()
             self._write(kept)
 
-    def store(self, root: str, name: str, version: int, digest: str, what: object) -> None:
-        """Keep that a trust store was seen. Raises PolicyError where a newer one, or another of its version, was."""
-        self._keep("stores", f"{root} {name}", version, digest, what, "version")
+    def store(self, root: str, name: str, version: int, digest: str, path: Path, *, meant: bool = False) -> None:
+        """Keep that a trust store was seen, and where: a place has one store, unless another is ``meant`` to be there.
+
+        Raises PolicyError where a newer one, or another of its version, was seen, or another store in that place.
+        """
+        found, place = f"{root} {name}", str(path.resolve())
+        with self.locked():
+            kept = self._read()
+            before = kept["places"].get(place, found)
+            if before != found and not meant:
+                raise PolicyError(
+                    f"{path} is refused: the store {name} under the root {root} is where {before.partition(' ')[2]} "
+                    f"under {before.partition(' ')[0]} was seen before; if it is meant to be, say --store-name {name}."
+                )
+            self._note(kept, "stores", found, version, digest, path, "version")
+            if kept["places"].get(place) != found:
+                kept["places"][place] = found
+                self._write(kept)
 
     def checkpoint(self, origin: str, size: int, root: bytes, what: object) -> None:
         """Keep that a log's checkpoint was seen. Raises PolicyError where one of more entries, or another, was."""
-        self._keep("checkpoints", origin, size, root.hex(), what, "size")
+        with self.locked():
+            self._note(self._read(), "checkpoints", origin, size, root.hex(), what, "size")
 
     def newest_checkpoint(self, origin: str) -> tuple[int, bytes] | None:
         """Size and root of the newest checkpoint seen of a log."""
         found = self._read()["checkpoints"].get(origin)
         return None if found is None else (found[0], bytes.fromhex(found[1]))
 
-    def _keep(self, part: str, name: str, number: int, digest: str, what: object, counted: str) -> None:
-        with self.locked():
-            kept = self._read()
-            known, before = kept[part].get(name, (-1, ""))
-            if number < known:
-                raise PolicyError(f"{what} is refused: {counted} {number}, where {known} was seen here before.")
-            if number == known and digest != before:
-                raise PolicyError(f"{what} is refused: another one of {counted} {number} was seen here before.")
-            if number > known:
-                kept[part][name] = [number, digest]
-                self._write(kept)
+    def _note(
+        self,
+        kept: dict[str, dict[str, Any]],
+        part: str,
+        name: str,
+        number: int,
+        digest: str,
+        what: object,
+        counted: str,
+    ) -> None:
+        known, before = kept[part].get(name, (-1, ""))
+        if number < known:
+            raise PolicyError(f"{what} is refused: {counted} {number}, where {known} was seen here before.")
+        if number == known and digest != before:
+            raise PolicyError(f"{what} is refused: another one of {counted} {number} was seen here before.")
+        if number > known:
+            kept[part][name] = [number, digest]
+            self._write(kept)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             with self.path.open("rb") as file:
                 kept = strict_json.parse(file.read(LIMIT + 1), limit=LIMIT)
+            if set(kept) == set(EMPTY) - {"places"}:  # of an earlier version
+                kept["places"] = {}
             if set(kept) != set(EMPTY) or not all(isinstance(part, dict) for part in kept.values()):
                 raise ValueError("other parts than it should have")
         except FileNotFoundError:

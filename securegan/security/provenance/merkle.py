@@ -20,10 +20,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass
 class Frontier:
-    """What of a tree is needed to add to it: the roots of its perfect subtrees, the largest first."""
+    """What of a tree is needed to add to it: the roots of its perfect subtrees, the largest first.
+
+    ``path``: the hashes that lead from the last leaf to the last peak.
+    """
 
     size: int = 0
     peaks: list[bytes] = field(default_factory=list)
+    path: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.size.bit_count() != len(self.peaks) or any(len(peak) != HASH for peak in self.peaks):
@@ -31,9 +35,10 @@ class Frontier:
 
     def add(self, leaf: bytes) -> None:
         """Add a leaf's hash: log n hashes at most, two on average."""
-        carried = self.size
+        carried, self.path = self.size, []
         while carried & 1:
-            leaf = node_hash(self.peaks.pop(), leaf)
+            self.path.append(self.peaks.pop())
+            leaf = node_hash(self.path[-1], leaf)
             carried >>= 1
         self.peaks.append(leaf)
         self.size += 1
@@ -46,8 +51,13 @@ class Frontier:
             found = node_hash(peak, found)
         return found
 
-    def copy(self) -> "Frontier":
-        return Frontier(self.size, list(self.peaks))
+    def ends_in(self, leaf: bytes) -> bool:
+        """Whether that is the last leaf's hash."""
+        if len(self.path) != (self.size & -self.size).bit_length() - 1:  # the height of the last peak
+            return False
+        for each in self.path:
+            leaf = node_hash(each, leaf)
+        return leaf == self.peaks[-1]
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:

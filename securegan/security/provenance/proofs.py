@@ -8,6 +8,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from securegan.errors import UserError
 from securegan.security.errors import AuthenticationError
@@ -71,14 +72,21 @@ def check_inclusion(proof: bytes, trust: Trust, what: object) -> Proven:
     return Proven(entry, index, checkpoint)
 
 
-def check_consistency(proof: bytes, trust: Trust, old: Checkpoint, what: object) -> Checkpoint:
-    """The newer checkpoint that goes on from ``old``. Raises AuthenticationError."""
+def check_consistency(
+    proof: bytes, trust: Trust, old: Checkpoint, what: object, now: datetime | None = None
+) -> Checkpoint:
+    """The newer checkpoint that goes on from ``old``, by a key that is good now: a checkpoint bears no time.
+
+    Raises AuthenticationError or PolicyError.
+    """
     found, signed, hashes = _opened(proof, CONSISTENCY, what)
-    checkpoint, _ = note.read_checkpoint(signed, log_keys(trust), what)
+    checkpoint, key = note.read_checkpoint(signed, log_keys(trust), what)
     if checkpoint.origin != old.origin or int(found[1]) != old.size:
         raise AuthenticationError(what)
     if not merkle.proves_consistency(old.size, checkpoint.size, hashes, old.root, checkpoint.root):
         raise AuthenticationError(what)
+    now = now or datetime.now(UTC)
+    require_log_key(trust, key, now, what, now)
     return checkpoint
 
 
@@ -109,7 +117,7 @@ def _opened(proof: bytes, form: re.Pattern[str], what: object) -> tuple[re.Match
     except UnicodeDecodeError as error:
         raise AuthenticationError(what) from error
     found = form.match(text)
-    if found is None or len(proof) > LIMIT:
+    if found is None:
         raise AuthenticationError(what)
     lines = found[found.re.groups].split("\n")[:-1]
     hashes = [b64decode(line) for line in lines]

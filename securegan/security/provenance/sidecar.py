@@ -104,14 +104,7 @@ def _judge(
     if len(sidecar) > LIMIT:
         return Verification(Verdict.REFUSED, f"a sidecar of more than {LIMIT} bytes")
     try:
-        signer, found = authenticate(
-            sidecar,
-            trust,
-            ImageOrigin,
-            "image",
-            now=now,
-            logged=lambda said: logged and logged(said.subjects[0].sha256),
-        )
+        signer, found = authenticate(sidecar, trust, ImageOrigin, "image", now=now, logged=logged)
     except Rejected as error:
         return Verification(error.verdict, str(error))
     if len(found.subjects) != 1:

@@ -7,12 +7,14 @@ revocations back for ever.
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
+from filelock import FileLock, Timeout
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from securegan.errors import UserError
@@ -28,6 +30,7 @@ from securegan.security.provenance.verdicts import Verdict
 KIND = "application/vnd.securegan.trust+json"
 LIMIT = 4 * 2**20  # bytes of a store
 SKEW = timedelta(minutes=5)  # by which clocks may differ
+PATIENCE = 60  # seconds for another process that changes a store
 Purpose: TypeAlias = Literal["image", "checkpoint", "dataset", "run", "log"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
@@ -116,10 +119,16 @@ class Trust:
         return named[0]
 
 
-def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: datetime | None = None) -> Trust:
-    """The store of a file, which must be newer than, or the same as, what ``memory`` has seen of it.
+def read_store(
+    path: Path,
+    memory: Memory,
+    root: PublicKey | None = None,
+    now: datetime | None = None,
+    name: str | None = None,
+) -> Trust:
+    """The store of a file, which must be newer than, or the same as, what ``memory`` has seen of it and in its place.
 
-    Args: root: believed for this once; else the roots pinned in ``memory`` are.
+    Args: root: believed for this once; else the roots pinned in ``memory`` are; name: that it must have, from now on.
     Raises UserError where there is none, AuthenticationError or PolicyError where it is refused.
     """
     data = read_given(path, LIMIT, "the trust store")
@@ -130,7 +139,10 @@ def read_store(path: Path, memory: Memory, root: PublicKey | None = None, now: d
         raise PolicyError(f"{path} is refused: {error}.") from error
     if moment(contents.until) < (now or datetime.now(UTC)):
         raise PolicyError(f"{path} is refused: it was to be renewed by {contents.until}; ask its owner for a new one.")
-    memory.store(signed_by.kid, contents.name, contents.version, hashlib.sha256(data).hexdigest(), path)
+    if name is not None and contents.name != name:
+        raise PolicyError(f"{path} is refused: it is the store {contents.name}, not {name}.")
+    digest = hashlib.sha256(data).hexdigest()
+    memory.store(signed_by.kid, contents.name, contents.version, digest, path, meant=name is not None)
     return trust
 
 
@@ -138,13 +150,18 @@ def new_store(path: Path, name: str, root: Signer, memory: Memory, days: int = 3
     """Make an empty store of version 1, and pin its root here. Raises UserError."""
     if path.exists():
         raise UserError(f"{path} exists: choose another name, or add keys to it with securegan trust add.")
-    memory.pin(root.public)
     start = datetime.now(UTC)
     try:
         contents = Contents(name=name, version=1, time=start.strftime(TIME), until=_after(start, days), keys=[])
     except ValidationError as error:
         raise UserError(f"the store cannot be named '{name}': {error.errors()[0]['msg']}.") from error
-    _write(path, contents, root)
+    data = _signed(contents, root)
+    memory.pin(root.public)
+    with written(path, mode=0o644) as file:
+        file.write(data)
+        memory.store(
+            root.kid, name, 1, hashlib.sha256(data).hexdigest(), path, meant=True
+        )  # else it does not get its name
     return read_store(path, memory)
 
 
@@ -155,7 +172,14 @@ def change_store(
     change: Callable[[Sequence[TrustedKey]], list[TrustedKey]],
     days: int = 365,
 ) -> Trust:
-    """The next version of a store, with other keys, good for ``days`` more. Raises UserError."""
+    """The next version of a store, with other keys, good for ``days`` more; others wait meanwhile. Raises UserError."""
+    with _alone(path):
+        return _changed(path, root, memory, change, days)
+
+
+def _changed(
+    path: Path, root: Signer, memory: Memory, change: Callable[[Sequence[TrustedKey]], list[TrustedKey]], days: int
+) -> Trust:
     data = read_given(path, LIMIT, "the trust store")
     contents, signed_by = _opened(data, path, memory, None)
     memory.store(signed_by.kid, contents.name, contents.version, hashlib.sha256(data).hexdigest(), path)
@@ -169,8 +193,25 @@ def change_store(
         Trust(changed, root.public)
     except ValueError as error:
         raise UserError(f"{path} cannot be changed so: {error}.") from error
-    _write(path, changed, root)
+    with written(path, replace=True, mode=0o644) as file:
+        file.write(_signed(changed, root))
     return read_store(path, memory)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Alone with a store, from reading it to writing it: the change of another process would be lost."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{path} is being changed by another process: try again later.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def trusted_key(name: str, key: PublicKey, purposes: Sequence[Purpose], since: datetime, until: datetime) -> TrustedKey:
@@ -191,15 +232,20 @@ def trusted_key(name: str, key: PublicKey, purposes: Sequence[Purpose], since: d
 def revoke(
     keys: Sequence[TrustedKey], kid: str, reason: Literal["superseded", "compromised"], at: datetime
 ) -> list[TrustedKey]:
-    """``keys`` with one of them revoked; what was said of a key before is kept where it is the stricter."""
-    revocation = Revocation(reason=reason, at=at.strftime(TIME))
+    """``keys`` with one of them revoked; what was said of a key before is kept where it is the stricter.
+
+    Raises UserError for a time to come: until then everything would stand.
+    """
+    if at > datetime.now(UTC) + SKEW:
+        raise UserError(f"a key cannot be revoked at {at.strftime(TIME)}, which has not come.")
     changed = []
     for key in keys:
         if key.key.kid == kid:
             before = key.revoked
             if before is not None and before.reason == "compromised" and reason == "superseded":
                 raise UserError(f"{key.name} was revoked as compromised at {before.at}; that is not taken back.")
-            key = key.model_copy(update={"revoked": revocation})
+            first = at if before is None else min(at, moment(before.at))
+            key = key.model_copy(update={"revoked": Revocation(reason=reason, at=first.strftime(TIME))})
         changed.append(key)
     return changed
 
@@ -219,10 +265,8 @@ def _opened(data: bytes, path: Path, memory: Memory, root: PublicKey | None) -> 
         raise PolicyError(f"{path} is refused: it holds no trust store of a kind known here.") from error
 
 
-def _write(path: Path, contents: Contents, root: Signer) -> None:
-    data = dsse.sign(KIND, strict_json.write(contents.model_dump(exclude_none=True)), root)
-    with written(path, replace=True, mode=0o644) as file:
-        file.write(data)
+def _signed(contents: Contents, root: Signer) -> bytes:
+    return dsse.sign(KIND, strict_json.write(contents.model_dump(exclude_none=True)), root)
 
 
 def _after(start: datetime, days: int) -> str:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import securegan.cli
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.log import Entry, Log
 from securegan.security.provenance.signing import signer_of
+from securegan.security.provenance.statement import TIME
 
 
 class Console:
@@ -142,6 +145,7 @@ def test_mistakes_end_with_one_sentence_and_two(run: Console, store: Path, image
 
 def test_c2pa_beside_the_sidecar(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("c2pa")
+    (tmp_path / "plain.png").write_bytes((images / "0.png").read_bytes())
     chain, anchors = tmp_path / "chain", tmp_path / "chain.anchors.pem"
     pem = tmp_path / "release.pem"
     assert run("trust", "certify", pem, "--name", "release", "--out", chain, "--root", "root") == 0
@@ -151,15 +155,56 @@ def test_c2pa_beside_the_sidecar(run: Console, store: Path, images: Path, tmp_pa
     assert run("verify", images, "--anchors", anchors) == 1 and "different" in run.out
     assert run("verify", images) == 0
     assert run("verify", images / "1.png", "--anchors", pem) == 2 and "no certificate" in run.err
+    (images / "new.png").write_bytes((tmp_path / "plain.png").read_bytes())  # no folder's manifest stands for C2PA's
+    assert run("sign", images, "--as", "image", "--key", "release") == 0 and run("verify", images) == 0
+    assert run("verify", images, "--anchors", anchors) == 1 and "1 unsigned" in run.out
 
 
 def test_folders(run: Console, store: Path, images: Path) -> None:
     assert run("sign", images, "--as", "checkpoint", "--key", "release") == 0
-    assert run("verify", images) == 0 and "1 checked: 1 byte-exact" in run.out  # its manifest vouches for the images
-    assert run("verify", images, "--as", "checkpoint") == 0
+    assert run("verify", images) == 1 and "1 byte-exact, " not in run.out and "3 unsigned" in run.out
+    assert run("verify", images, "--as", "checkpoint") == 0  # who asks for it, has its manifest vouch for the images
+    assert "1 checked: 1 byte-exact" in run.out
     assert run("verify", images, "--as", "dataset") == 1 and "not for dataset" in run.out
     (images / "new").touch()
-    assert run("verify", images) == 1 and "1 extra: new" in run.out
+    assert run("verify", images, "--as", "checkpoint") == 1 and "1 extra: new" in run.out
+    (images / "manifest.sg.json").unlink()
+    assert run("verify", images, "--as", "checkpoint") == 1 and "no manifest" in run.out
+    assert run("sign", images, "--as", "image", "--key", "release") == 0
+    assert run("verify", images) == 0 and "1 checked: 1 byte-exact" in run.out
+
+
+def test_nothing_that_is_named_is_passed_over(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
+    """Exit code 0 says that all there is under the paths was verified."""
+    assert run("sign", *images.glob("*.png"), "--key", "release") == 0 and run("verify", images) == 0
+    (tmp_path / "empty").mkdir()
+    assert run("verify", images, tmp_path / "empty") == 2 and f"no image in {tmp_path / 'empty'}" in run.err
+    (tmp_path / "empty" / "x.png").touch()
+    (images / "linked").symlink_to(tmp_path / "empty")
+    assert run("verify", images) == 1 and "a link" in run.out and "1 refused" in run.out
+    (images / "linked").unlink()
+    nested = images / "a" / "b"
+    nested.mkdir(parents=True)
+    (nested / "weights").write_bytes(b"1")
+    assert run("sign", nested, "--as", "checkpoint", "--key", "release") == 0 and run("verify", images) == 0
+    (nested / "weights").write_bytes(b"2")
+    assert run("verify", images) == 1 and "1 changed: weights" in run.out
+
+
+def test_a_folder_that_cannot_be_read_is_refused(
+    run: Console, store: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("sign", *images.glob("*.png"), "--key", "release") == 0
+    (images / "closed").mkdir()
+    real = os.scandir
+
+    def scan(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert run("verify", images) == 1 and "it cannot be read: Permission denied" in run.out
 
 
 def test_revocation(run: Console, store: Path, images: Path, tmp_path: Path, ring: KeyRing) -> None:
@@ -171,16 +216,29 @@ def test_revocation(run: Console, store: Path, images: Path, tmp_path: Path, rin
     assert run("log", "new", log, "--origin", "example.org/images", "--key", "auditor") == 0
     assert "example.org/images+" in run.out
     assert run("sign", *images.glob("*.png"), "--key", "release") == 0
-    digest = sha256((images / "0.png").read_bytes()).hexdigest()
-    entry = Entry(kind="release", subject=digest, name="0.png")
-    Log(log).append([entry], signer_of(ring, "auditor", "log"))
+    kept, bare = (
+        Entry(kind="release", name=name, subject=sha256((images / name).read_bytes()).hexdigest())
+        for name in ("0.png", "1.png")
+    )
+    sidecar = sha256((images / "0.png.sg.json").read_bytes()).hexdigest()
+    keeper = signer_of(ring, "auditor", "log")
+    Log(log).append([kept.model_copy(update={"sidecar": sidecar}), bare], keeper)
+    soon = (datetime.now(UTC) + timedelta(minutes=4)).strftime(
+        TIME
+    )  # after what was signed, within clocks' differences
     early = ("--reason", "superseded", "--root", "root", "--at")
-    assert run("trust", "revoke", store, "release", *early, "2099-01-01T00:00:00Z") == 0
+    assert run("trust", "revoke", store, "release", *early, "2099-01-01T00:00:00Z") == 2 and "not come" in run.err
+    assert run("trust", "revoke", store, "release", *early, soon) == 0
     assert run("verify", images) == 0
-    late = ("--reason", "compromised", "--root", "root", "--at", "2099-01-01T00:00:00Z")
+    late = ("--reason", "compromised", "--root", "root", "--at", soon)
     assert run("trust", "revoke", store, "release", *late) == 0
     assert run("verify", images) == 1 and "3 revoked" in run.out
     assert run("verify", images, "--log", log) == 1 and "1 byte-exact" in run.out and "2 revoked" in run.out
+    proof = tmp_path / "proof"
+    assert run("log", "prove", log, "--file", images / "0.png.sg.json", "--out", proof) == 0
+    assert run("log", "verify", proof, "--json") == 0 and json.loads(run.out)["entry"]["sidecar"] == sidecar
+    assert run("sign", images / "0.png", "--key", "release", "--run", "a thief's claim") == 0  # of a logged image
+    assert run("verify", images, "--log", log) == 1 and "3 revoked" in run.out
     assert run("trust", "show") == 0 and "compromised" in run.out
     assert run("trust", "show", "--json") == 0
     assert json.loads(run.out)["keys"][0]["revoked"]["reason"] == "compromised"

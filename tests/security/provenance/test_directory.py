@@ -11,7 +11,8 @@ import pytest
 from securegan.errors import UserError
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import directory, dsse, sidecar, statement, strict_json
-from securegan.security.provenance.directory import MANIFEST, copy_verified, sign_directory, verify_directory
+from securegan.security.provenance.directory import MANIFEST, MAX_DEPTH, copy_verified, sign_directory, verify_directory
+from securegan.security.provenance.inspection import inspect
 from securegan.security.provenance.statement import DirectoryOrigin
 from securegan.security.provenance.trust import revoke
 from securegan.security.provenance.verdicts import Verdict
@@ -113,6 +114,16 @@ def test_links_pipes_and_extra_manifests_in_a_signed_directory_are_refused(folde
     assert verdict() is Verdict.MODIFIED
 
 
+def test_very_many_folders_within_folders_are_refused(folder: Path, verdict, party, lab) -> None:
+    """In one sentence, and not by the interpreter's own limit."""
+    (folder / "deep" / "er" / Path(*["x"] * MAX_DEPTH)).mkdir(parents=True)
+    assert verdict() is Verdict.MODIFIED
+    with pytest.raises(UserError, match=f"more than {MAX_DEPTH}"):
+        sign_directory(folder, party.signer, DirectoryOrigin(time=lab.day(0), holds="checkpoint"))
+    found = {each.found.verdict for each in inspect([folder], party.trust)}
+    assert found == {Verdict.MODIFIED, Verdict.REFUSED}
+
+
 def test_links_are_not_signed(folder: Path, party, lab, tmp_path: Path) -> None:
     (folder / "link").symlink_to("config.json")
     with pytest.raises(UserError, match="'link' is a link"):
@@ -160,15 +171,22 @@ def test_what_is_loaded_is_what_was_checked(folder: Path, party, lab, monkeypatc
     """A file changed after it was copied changes nothing; one changed before it was read is not accepted."""
     real, copied = directory._copied, []
 
+    manifest = (folder / MANIFEST).read_bytes()
+
     def swap(path: Path, to: Path) -> str:
         digest = real(path, to)
         copied.append(path)
         path.write_bytes(b"changed after its check")
+        (folder / MANIFEST).unlink(missing_ok=True)
+        (folder / MANIFEST).symlink_to("/etc/hostname")
         return digest
 
     monkeypatch.setattr(directory, "_copied", swap)
     copy_verified(folder, folder.parent / "copy", party.trust, "checkpoint", now=lab.now)
     assert len(copied) == 4 and (folder.parent / "copy" / "deep" / "a").read_bytes() == b"deep/a" * 100
+    assert (folder.parent / "copy" / MANIFEST).read_bytes() == manifest
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_bytes(manifest)
     assert verify_directory(folder, party.trust, "checkpoint", now=lab.now).verdict is Verdict.MODIFIED
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from base64 import b64decode, b64encode
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -149,10 +150,10 @@ def test_log_re_stamp_is_refused(log: Log, party, lab) -> None:
     """An entry given another time, or a checkpoint signed anew over it by a key that is not trusted for logs."""
     text = log.path.read_text()
     first = json.loads(text.splitlines()[0])["time"]
-    log.path.write_text(text.replace(first, "2020-01-01T00:00:00Z"))
+    log.path.write_text(text.replace(first, "2020-01-01T00:00:00Z", 1))
     with pytest.raises(PolicyError, match="not those that were signed"):
         audit(log, party.trust)
-    log.append([release(6)], party.signer)  # a writer does not read what was signed, and so does not sign it either
+    log.append([release(6)], party.signer)  # a writer reads the last entry alone, and signs no other again
     with pytest.raises(PolicyError, match="not those that were signed"):
         audit(log, party.trust)
     (log.folder / "frontier.json").unlink()
@@ -283,13 +284,33 @@ def test_a_frontier_that_is_not_the_signed_one_is_not_believed(log: Log, party) 
     kept = json.loads((log.folder / "frontier.json").read_text())
     lies = [
         kept | {"peaks": ["00" * 32] * len(kept["peaks"])}, kept | {"size": 4}, kept | {"end": kept["end"] - 10},
-        kept | {"end": 0}, {}, [], "x", kept | {"peaks": 1}, kept | {"size": "5"},
+        kept | {"end": 0}, {}, [], "x", kept | {"peaks": 1}, kept | {"size": "5"}, kept | {"path": ["00" * 32]},
     ]  # fmt: skip
     for number, lie in enumerate(lies):
         (log.folder / "frontier.json").write_text(json.dumps(lie))
         log.append([release(10 + number)], party.signer)
         assert audit(log, party.trust).checkpoint.size == 6 + number
     assert "mended" not in {entry.kind for entry in entries(log, party)}
+
+
+@pytest.mark.parametrize("line", [release(9).line(), b"no entry"])
+def test_a_line_put_in_with_a_frontier_that_ends_after_it_is_laid_aside(line: bytes, log: Log, party) -> None:
+    """Else the next writer would sign a log that never verifies."""
+    for number in range(5, 9):  # of trees of several shapes
+        kept = json.loads((log.folder / "frontier.json").read_text())
+        with log.path.open("ab") as file:
+            file.write(line + b"\n")
+        (log.folder / "frontier.json").write_text(json.dumps(kept | {"end": kept["end"] + len(line) + 1}))
+        log.append([release(number)], party.signer)
+        assert audit(log, party.trust).kinds["mended"] == number - 4
+
+
+def test_a_signed_log_that_ends_in_no_entry_is_refused(tmp_path: Path, party) -> None:
+    log = Log.create(tmp_path / "log", ORIGIN, party.signer)
+    log.path.write_bytes(b"no entry\n")
+    log.checkpoint_path.write_bytes(Checkpoint(ORIGIN, 1, root_of([leaf_hash(b"no entry")])).signed(party.signer))
+    with pytest.raises(PolicyError, match="its last entry"), log.writing(party.signer):
+        pass
 
 
 def test_appending_costs_the_same_to_a_long_log(tmp_path: Path, party) -> None:
@@ -339,6 +360,23 @@ def test_consistency_proofs(log: Log, party) -> None:
             check_consistency(proof, party.trust, Checkpoint(ORIGIN, 5, bytes(32)), "it")
         with pytest.raises(AuthenticationError):
             check_consistency(proof[:-1], party.trust, old, "it")
+        with pytest.raises(AuthenticationError):  # the same tree, another log
+            check_consistency(proof, party.trust, Checkpoint("example.org/others", 5, old.root), "it")
+
+
+def test_proofs_by_a_revoked_key_are_refused(log: Log, party, lab) -> None:
+    old, _ = log.checkpoint([party.signer.public])
+    log.append([release(5)], party.signer)
+    grown, held = prove_consistency(log, party.trust, old), prove_inclusion(log, party.trust, 5)
+    assert check_consistency(grown, party.trust, old, "it", lab.now).size == 6
+    for reason in ("superseded", "compromised"):
+        revoked = lab.trust(*revoke([party.key], party.key.key.kid, reason, lab.start))
+        with pytest.raises(PolicyError, match="which signed it, is revoked"):
+            check_consistency(grown, revoked, old, "it", lab.now)
+        with pytest.raises(PolicyError, match="which signed it, is revoked"):
+            check_inclusion(held, revoked, "it")
+    with pytest.raises(PolicyError, match="is expired"):
+        check_consistency(grown, party.trust, old, "it", lab.end + timedelta(days=1))
 
 
 def test_a_log_whose_key_was_revoked_is_refused(log: Log, party, lab) -> None:

@@ -1,8 +1,10 @@
 """The trust store: only its root changes it, and nobody turns it back."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import Signer
+from securegan.security.provenance.statement import TIME
 from securegan.security.provenance.trust import (
     KIND,
     TrustedKey,
@@ -115,6 +118,55 @@ def test_only_the_root_changes_a_store(path: Path, memory: Memory) -> None:
     assert path.read_bytes() == before
 
 
+def test_two_who_change_a_store_at_once_lose_nothing(path: Path, memory: Memory) -> None:
+    """A revocation made while another change was under way."""
+    kid, late = Signer(b"s" * 32).kid, datetime.now(UTC)
+    other = Thread(target=change_store, args=(path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", late)))
+
+    def slowly(keys: Sequence[TrustedKey]) -> list[TrustedKey]:
+        other.start()
+        other.join(0.5)
+        return [*keys, fresh("next", b"n")]
+
+    change_store(path, ROOT, memory, slowly)
+    other.join(30)
+    trust = read_store(path, memory)
+    assert trust.keys[kid].revoked is not None and len(trust.keys) == 2 and trust.contents.version == 4
+
+
+def test_another_store_of_the_same_root_does_not_take_a_stores_place(path: Path, memory: Memory) -> None:
+    """The staging store is well signed too, and does not know what was revoked in production."""
+    stage = path.with_name("stage.json")
+    new_store(stage, "stage", ROOT, memory)
+    own = path.read_bytes()
+    path.write_bytes(stage.read_bytes())
+    for _ in range(2):
+        with pytest.raises(PolicyError, match=r"the store stage .* where lab .* --store-name stage"):
+            read_store(path, memory)
+    with pytest.raises(PolicyError, match="it is the store stage, not lab"):
+        read_store(path, memory, name="lab")
+    assert read_store(path, memory, name="stage").contents.name == "stage" == read_store(path, memory).contents.name
+    path.write_bytes(own)
+    with pytest.raises(PolicyError, match="--store-name lab"):
+        read_store(path, memory)
+    change_store(stage, ROOT, memory, lambda keys: [*keys, fresh("next", b"n")])
+    assert read_store(path, memory, name="lab").contents.version == 2
+
+
+def test_a_memory_from_before_places_were_kept_is_read(path: Path, memory: Memory) -> None:
+    kept = json.loads(memory.path.read_text())
+    del kept["places"]
+    memory.path.write_text(json.dumps(kept))
+    assert read_store(path, memory).contents.version == 2 and "places" in json.loads(memory.path.read_text())
+
+
+def test_a_store_that_is_refused_is_not_made(path: Path, memory: Memory) -> None:
+    """There is one of that name under that root, of a newer version."""
+    with pytest.raises(PolicyError, match="version 1, where 2 was seen"):
+        new_store(path.with_name("other.json"), "lab", ROOT, memory)
+    assert sorted(each.name for each in path.parent.glob("*.json")) == ["store.json"]
+
+
 def test_a_store_past_its_time_is_refused(path: Path, memory: Memory) -> None:
     """So that whoever holds new stores back cannot hold revocations back for ever."""
     with pytest.raises(PolicyError, match="to be renewed by"):
@@ -126,6 +178,25 @@ def test_a_revocation_is_not_softened(path: Path, memory: Memory) -> None:
     change_store(path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", at))
     with pytest.raises(UserError, match="not taken back"):
         change_store(path, ROOT, memory, lambda keys: revoke(keys, kid, "superseded", at))
+    with pytest.raises(UserError, match="2099-01-01T00:00:00Z, which has not come"):
+        change_store(
+            path, ROOT, memory, lambda keys: revoke(keys, kid, "compromised", datetime(2099, 1, 1, tzinfo=UTC))
+        )
+    for days, kept in ((-1, at), (3, at - timedelta(days=3)), (2, at - timedelta(days=3))):
+        given = min(at - timedelta(days=days), datetime.now(UTC))
+        trust = change_store(path, ROOT, memory, lambda keys, given=given: revoke(keys, kid, "compromised", given))
+        revoked = trust.keys[kid].revoked
+        assert revoked is not None and revoked.at == kept.strftime(TIME)
+
+
+def test_a_superseded_key_that_is_compromised_too_keeps_the_earlier_time() -> None:
+    early, late = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    keys = [fresh("release")]
+    kid = keys[0].key.kid
+    both = revoke(revoke(keys, kid, "superseded", early), kid, "compromised", late)
+    assert both[0].revoked is not None and both[0].revoked.model_dump() == {
+        "reason": "compromised", "at": early.strftime(TIME)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
