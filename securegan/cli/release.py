@@ -24,6 +24,7 @@ def add(commands: Commands) -> None:
     release.add_argument("--n", type=positive, required=True, help="images sampled, those that are flagged included")
     release.add_argument("--out", type=Path, required=True, help="a new or empty folder, or one to go on with")
     release.add_argument("--sign-with", default="release", metavar="KEY", help="default: the key named %(default)s")
+    release.add_argument("--log-with", metavar="KEY", help="signs the log (default: the same key)")
     release.add_argument(
         "--encrypt-to", nargs="+", default=[], metavar="KEY", help="keys of the ring, or PEM files of X25519 keys"
     )
@@ -81,7 +82,10 @@ def _release(arguments: argparse.Namespace) -> None:
     from securegan.release.keys import ReleaseKeys
 
     # before torch is loaded
-    keys, trust = ReleaseKeys.find(arguments.keys, arguments.sign_with, arguments.encrypt_to), signers(arguments)
+    keys, trust = (
+        ReleaseKeys.find(arguments.keys, arguments.sign_with, arguments.encrypt_to, arguments.log_with),
+        signers(arguments),
+    )
     from securegan.installation import check_installation
 
     check_installation()

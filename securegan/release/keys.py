@@ -20,22 +20,31 @@ class ReleaseKeys:
 
     ring: KeyRing
     signer: Signer
+    keeper: Signer  # of the log; a key of its own lets the log speak for images when the signer's is compromised
     signed_before: tuple[PublicKey, ...]  # other keys of the ring that sign logs: it may have been rotated
     recipients: tuple[Recipient, ...]
     kids: tuple[str, ...]  # of the recipients
     counted: tuple[Key, ...]  # those of them that lie in the ring
 
     @classmethod
-    def find(cls, folder: Path | None, sign_with: str, encrypt_to: Sequence[str] = ()) -> "ReleaseKeys":
+    def find(
+        cls, folder: Path | None, sign_with: str, encrypt_to: Sequence[str] = (), log_with: str | None = None
+    ) -> "ReleaseKeys":
         """The keys of the ring in ``folder``, by default the user's.
 
-        Args: sign_with: name or kid of an Ed25519 key; encrypt_to: names, kids, or PEM files of somebody's X25519 key.
+        Args:
+            folder: of the key ring.
+            sign_with: name or kid of an Ed25519 key.
+            encrypt_to: names, kids, or PEM files of somebody's X25519 key.
+            log_with: as sign_with, of the log; the same key where it is not given.
+
         Raises UserError where one is missing, or PolicyError where it must not be used so.
         """
         ring = KeyRing.open(folder)
         key = ring.find(sign_with)
-        for purpose in (PURPOSE, "log"):
-            key.require("sign", purpose)
+        key.require("sign", PURPOSE)
+        keeper = key if log_with is None else ring.find(log_with)
+        keeper.require("sign", "log")
         before = [one.public for one in ring if one.kind == "ed25519" and "log" in one.purposes and one.public]
         recipients: list[Recipient] = []
         kids, counted = [], []
@@ -53,6 +62,7 @@ class ReleaseKeys:
         return cls(
             ring,
             Signer(ring.secret(key)),
+            Signer(ring.secret(keeper)),
             tuple(PublicKey(public) for public in before),
             tuple(recipients),
             tuple(sorted(kids)),

@@ -173,17 +173,19 @@ class Pipeline:
             held = io.BytesIO()
             picture(image.pixels).save(held, format="PNG")
             data = held.getvalue()
-        files = {name: data}
+        files, signed = {name: data}, None
         if kind == RELEASED:
             with self.watch.stage("sign"):
                 # the sidecar first: an image that can be seen can be verified
                 files = {name + SUFFIX: self.tools.sign(data, name, image.number, pixels), name: data}
+                signed = hashlib.sha256(files[name + SUFFIX]).hexdigest()
         if self.tools.seal is not None:
             with self.watch.stage("encrypt"):
                 files = {f"{part}{SEALED}": self.tools.seal(content, part) for part, content in files.items()}
         with self.watch.stage("write"):
             _write(self.folder / FOLDERS[kind], files)
-        return Entry(kind=kind, subject=hashlib.sha256(data).hexdigest(), name=name, details=told)
+        subject = hashlib.sha256(data).hexdigest()
+        return Entry(kind=kind, subject=subject, sidecar=signed, name=name, details=told)
 
     def _commit(self, ready: Sequence[Future[Entry]], progress: Callable[[int], object]) -> None:
         """Log the images of a forward, once their files are on the disk."""

@@ -95,7 +95,7 @@ def release(
         UserError: something cannot be used or written, or does not fit what is there.
     """
     screen = Screen(module, detectors)
-    shared = None if log is None else open_log(log, f"securegan/log/{secrets.token_hex(16)}", keys.signer)
+    shared = None if log is None else open_log(log, f"securegan/log/{secrets.token_hex(16)}", keys.keeper)
     plan = Plan(
         model=source.model,
         config=source.config,
@@ -107,12 +107,12 @@ def release(
         on_flagged=order.on_flagged,
         detectors=screen.facts(),
         recipients=list(keys.kids),
-        log="" if shared is None else shared.checkpoint([keys.signer.public, *keys.signed_before])[0].origin,
+        log="" if shared is None else shared.checkpoint([keys.keeper.public, *keys.signed_before])[0].origin,
     )
     with opened(out, plan) as begun:
-        own = shared or open_log(out / LOG, f"securegan/release/{begun.id}", keys.signer)
+        own = shared or open_log(out / LOG, f"securegan/release/{begun.id}", keys.keeper)
         tools = Tools(
-            _signing(begun, keys), _sealing(begun, keys), ReleaseLog(own, keys.signer, keys.signed_before, begun.id)
+            _signing(begun, keys), _sealing(begun, keys), ReleaseLog(own, keys.keeper, keys.signed_before, begun.id)
         )
         pipeline = Pipeline(module, screen, begun, out, tools)
         try:

@@ -25,6 +25,7 @@ class Security:
         images: PositiveInt = 64,
         on_flagged: Flagged = "review",
         sign_with: str = "release",
+        log_with: str | None = None,
         encrypt: bool = False,
         encrypt_to: Sequence[str] = ("reader",),
         keys: str | None = None,
@@ -35,7 +36,9 @@ class Security:
         """Args:
         images: sampled for the set in the run's ``release/``, with those that its detectors flag.
         on_flagged: flagged images are laid into ``release/review`` or not written.
-        sign_with: name or kid of an Ed25519 key, for checkpoints, images and their log.
+        sign_with: name or kid of an Ed25519 key, for checkpoints and images.
+        log_with: the same for the log, which speaks for images when another key that signed them is compromised; the
+            key of ``sign_with`` where it is not given.
         encrypt: seal the images.
         encrypt_to: names or kids of keys, or PEM files of somebody's X25519 key.
         keys: folder of the key ring; ``$SECUREGAN_KEYS`` or ``~/.config/securegan/keys`` where it is not given.
@@ -46,6 +49,7 @@ class Security:
         if encrypt and not encrypt_to:
             raise ConfigError("security.encrypt_to=[] is not allowed with security.encrypt=true: expected a key.")
         self.images, self.on_flagged, self.sign_with = images, on_flagged, sign_with
+        self.log_with = log_with
         self.encrypt_to = tuple(encrypt_to) if encrypt else ()
         self.keys = None if keys is None else Path(keys).expanduser()
         self.log = None if log is None else Path(log).expanduser()
@@ -56,7 +60,7 @@ class Security:
         """The keys, before anything is trained. Raises UserError or PolicyError where one is missing or out of use."""
         from securegan.release.keys import ReleaseKeys
 
-        found = ReleaseKeys.find(self.keys, self.sign_with, self.encrypt_to)
+        found = ReleaseKeys.find(self.keys, self.sign_with, self.encrypt_to, self.log_with)
         found.ring.find(self.sign_with).require("sign", "checkpoint")
         return found
 

@@ -17,7 +17,8 @@ from securegan.security.envelope.versions import Expected
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.auditing import audit
-from securegan.security.provenance.trust import Contents, Trust, trusted_key
+from securegan.security.provenance.signing import PublicKey
+from securegan.security.provenance.trust import Contents, Purpose, Trust, trusted_key
 
 SUMMARY = "summary.json"  # in the release's folder
 UNOPENED = "sealed for others"
@@ -64,9 +65,11 @@ def _verdicts(folder: Path, keys: ReleaseKeys, trust: Trust) -> Iterator[str]:
 
 
 def _trusting(keys: ReleaseKeys) -> Trust:
-    """The release's own signer, and nobody else."""
+    """The release's own signer and the keeper of its log, and nobody else."""
     now, day = datetime.now(UTC), timedelta(days=1)
     since, until = now - 400 * day, now + day  # a release may have begun long ago
-    entry = trusted_key("signer", keys.signer.public, [PURPOSE, "log"], since, until)
+    purposes: dict[PublicKey, list[Purpose]] = {keys.signer.public: [PURPOSE]}
+    purposes.setdefault(keys.keeper.public, []).append("log")
+    entries = [trusted_key(key.kid, key, held, since, until) for key, held in purposes.items()]
     text = until.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Trust(Contents(name="release", version=1, time=entry.since, until=text, keys=[entry]))
+    return Trust(Contents(name="release", version=1, time=entries[0].since, until=text, keys=entries))

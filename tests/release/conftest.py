@@ -22,7 +22,7 @@ from securegan.runs.signed import sign_checkpoint
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import Signer
-from securegan.security.provenance.trust import Trust, change_store, new_store, read_store, trusted_key
+from securegan.security.provenance.trust import Purpose, Trust, change_store, new_store, read_store, trusted_key
 
 LOUDER = 8.0
 NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
@@ -87,13 +87,15 @@ class Office:
         self.signer = Signer(self.ring.secret(self.signing))
         self.memory = Memory(folder / "trust")
         self.store = self.memory.folder / "store.json"
-        root = Signer(secrets.token_bytes(32))
+        self.root = Signer(secrets.token_bytes(32))
         self.memory.folder.mkdir()
-        new_store(self.store, "test", root, self.memory)
+        new_store(self.store, "test", self.root, self.memory)
+        self.believe("release", self.signer, "image", "checkpoint", "log")
+
+    def believe(self, name: str, signer: Signer, *purposes: Purpose) -> None:
         now = datetime.now(UTC)
-        since, until = now - timedelta(days=1), now + timedelta(days=1)
-        key = trusted_key("release", self.signer.public, ["image", "checkpoint", "log"], since, until)
-        change_store(self.store, root, self.memory, lambda keys: [*keys, key])
+        key = trusted_key(name, signer.public, purposes, now - timedelta(days=1), now + timedelta(days=1))
+        change_store(self.store, self.root, self.memory, lambda keys: [*keys, key])
 
     def trust(self) -> Trust:
         return read_store(self.store, self.memory)

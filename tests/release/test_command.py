@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
 
 from securegan.cli import main
 from securegan.runs.export import load_generator
@@ -18,7 +20,10 @@ from securegan.security.envelope.files import open_bytes
 from securegan.security.envelope.recipients import Ring
 from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Log, read_entry
-from securegan.security.provenance.sidecar import judge, verify_file
+from securegan.security.provenance.sidecar import judge, sidecar_of, sign, verify_file
+from securegan.security.provenance.signing import Signer
+from securegan.security.provenance.statement import ImageOrigin
+from securegan.security.provenance.trust import change_store, revoke
 
 Office = Any
 Command = Callable[..., Any]
@@ -87,6 +92,33 @@ def test_a_plain_release_verifies(securegan: Command, run: Path, tmp_path: Path,
     assert found is not None and found.index == int(images[0].stem) and found.source == "trainedAlgorithmicMedia"
     done = securegan("verify", out / "images")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_log_under_a_key_of_its_own_speaks_for_images_of_a_compromised_one(
+    securegan: Command, run: Path, tmp_path: Path, office: Office
+) -> None:
+    keeper = Signer(office.ring.secret(office.ring.new("keeper", "ed25519", ["log"])))
+    office.believe("keeper", keeper, "log")
+    out = tmp_path / "out"
+    done = securegan("release", run, "--n", 12, "--out", out, "--on-flagged", "reject", "--log-with", "keeper")
+    assert done.returncode == 0, done.stderr
+    assert audit(Log(out / "log"), office.trust()).checkpoint.size > 1
+    time.sleep(1.1)  # the log's time is in seconds
+    kid, now = office.signer.kid, datetime.now(UTC)
+    change_store(office.store, office.root, office.memory, lambda keys: revoke(keys, kid, "compromised", now))
+    verify = ("verify", out / "images", "--trust", office.store)
+    assert securegan(*verify).returncode == 1
+    assert securegan(*verify, "--log", out / "log").returncode == 0
+    first, other = sorted((out / "images").glob("*.png"))[:2]
+    origin = ImageOrigin(software="forged", time=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    for forged in (first, other):  # the thief signs what was released, and what was not
+        if forged == other:
+            Image.new("L", (32, 32), 7).save(forged)
+        kept = sidecar_of(forged).read_bytes()
+        sidecar_of(forged).write_bytes(sign(forged.read_bytes(), forged.name, office.signer, origin))
+        done = securegan(*verify, "--log", out / "log")
+        assert done.returncode == 1 and "1 revoked" in done.stdout
+        sidecar_of(forged).write_bytes(kept)
 
 
 @pytest.mark.parametrize(
