@@ -157,8 +157,8 @@ def _ended_tidily() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block as an exception does: what was opened so far does not stay behind."""
 
     def end(number: int, frame: object) -> None:
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)  # the first does it all
+        while caught:
+            signal.signal(caught.pop(), signal.SIG_IGN)  # to the end of the process: the first does it all
         sys.exit(128 + number)
 
     caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
