@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -257,7 +258,11 @@ def _password(arguments: argparse.Namespace, *, twice: bool) -> "Password | None
 
 def _first_line(flag: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").partition("\n")[0]
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                raise UserError(f"{flag}={path} is open to others: chmod 600 {path}, and change it if they read it.")
+            return file.readline().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{flag}={path} cannot be read as text.") from error
 

@@ -124,7 +124,11 @@ def test_a_changed_envelope_ends_with_1(run: Any, image: Path, tmp_path: Path) -
 def test_passwords_come_from_a_file_or_the_environment(
     run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "password").write_text(WORDS + "\n")
+    (tmp_path / "password").write_text(WORDS + "\nanother line\n")
+    (tmp_path / "password").chmod(0o640)
+    code, _, err = run("seal", image, "--password-file", tmp_path / "password")
+    assert code == 2 and "is open to others: chmod 600" in err
+    (tmp_path / "password").chmod(0o600)
     envelope = tmp_path / "image.png.sge"
     assert run("seal", image, "--password-file", tmp_path / "password")[0] == 0
     monkeypatch.setenv("SECUREGAN_PASSWORD", WORDS)
