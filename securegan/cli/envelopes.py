@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -157,8 +158,8 @@ def _ended_tidily() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block as an exception does: what was opened so far does not stay behind."""
 
     def end(number: int, frame: object) -> None:
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)  # the first does it all
+        while caught:
+            signal.signal(caught.pop(), signal.SIG_IGN)  # to the end of the process: the first does it all
         sys.exit(128 + number)
 
     caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
@@ -257,7 +258,11 @@ def _password(arguments: argparse.Namespace, *, twice: bool) -> "Password | None
 
 def _first_line(flag: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").partition("\n")[0]
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                raise UserError(f"{flag}={path} is open to others: chmod 600 {path}, and change it if they read it.")
+            return file.readline().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{flag}={path} cannot be read as text.") from error
 

@@ -38,6 +38,13 @@ def written(path: Path, *, replace: bool = False, mode: int = 0o600, flush: bool
             temporary.unlink(missing_ok=True)
 
 
+def umasked(mode: int) -> int:
+    """``mode`` without what the process's umask takes from new files."""
+    mask = os.umask(0o077)  # the only way to read it; another thread's file of this moment is its owner's alone
+    os.umask(mask)
+    return mode & ~mask
+
+
 def refuse_existing(path: Path, *, replace: bool) -> None:
     """Raises UserError where there is something that must not be replaced, or the folder is missing."""
     if not path.parent.is_dir():

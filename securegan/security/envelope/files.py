@@ -14,7 +14,7 @@ from stat import S_IMODE
 from typing import BinaryIO, TypeAlias, cast
 
 from securegan.errors import UserError
-from securegan.security.durable import written
+from securegan.security.durable import umasked, written
 from securegan.security.envelope import SUFFIX as SUFFIX
 from securegan.security.envelope.backends import Backend, Forged, load_backend
 from securegan.security.envelope.chunked import Opener, Sealer, pieces
@@ -58,7 +58,7 @@ def seal(
         raise UserError(f"{out} lies in {source}, which is to be sealed: choose another place for the envelope.")
     facts = Facts(facts.purpose, facts.object_id, facts.created, facts.version, "folder" if folder else "file")
     header = seal_header(facts, recipients, key, backend)
-    with _reading(source, folder) as given, _writing(out, replace=replace, flush=flush, mode=0o644) as sink:
+    with _reading(source, folder) as given, _writing(out, replace=replace, flush=flush, mode=umasked(0o644)) as sink:
         sink.write(header.encode())
         sealer = Sealer(key, header.context, sink, backend)
         if given is None:

@@ -173,6 +173,20 @@ def test_what_was_opened_is_the_owners_alone(key: SecretKey, tmp_path: Path) -> 
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600)])
+def test_an_envelope_has_the_mode_that_the_umask_leaves(
+    mask: int, expected: int, key: SecretKey, tmp_path: Path
+) -> None:
+    before = os.umask(mask)
+    try:
+        seal(BytesIO(PLAIN), tmp_path / "a.sge", [key], facts_for("image"))
+        assert (tmp_path / "a.sge").stat().st_mode & 0o777 == expected
+        rewrap(tmp_path / "a.sge", [key], [key])
+        assert (tmp_path / "a.sge").stat().st_mode & 0o777 == expected
+    finally:
+        assert os.umask(before) == mask
+
+
 def test_mistakes_are_one_sentence(key: SecretKey, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no envelope")
     for mistake, expected in (
