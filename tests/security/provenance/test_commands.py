@@ -251,9 +251,18 @@ def test_trust_on_another_machine(run: Console, store: Path, images: Path, tmp_p
     pem = store.with_suffix(".root.pem")
     assert run("verify", images, "--trust", store, "--root", pem) == 0
     assert run("trust", "pin", pem) == 0 and run("verify", images, "--trust", store) == 0
-    assert run("verify", images, "--trust", store, "--root", tmp_path / "release.pem") == 1 and "refused" in run.err
+    assert run("verify", images, "--trust", store, "--root", tmp_path / "release.pem") == 2 and "refused" in run.err
     store.write_bytes(store.read_bytes()[:-1])
-    assert run("trust", "show", store) == 1 and "refused" in run.err
+    assert run("trust", "show", store) == 2 and run("verify", images, "--trust", store) == 2 and "refused" in run.err
+    assert run("log", "show", tmp_path, "--trust", store) == 2 and "refused" in run.err
+
+
+def test_a_fault_of_the_program_is_no_verdict(run: Console, store: Path, images: Path, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("securegan.security.provenance.inspection.inspect", fail)
+    assert run("verify", images) == 70 and "RecursionError" in run.err
 
 
 @pytest.fixture
