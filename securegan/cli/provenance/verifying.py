@@ -73,8 +73,8 @@ def _verify(arguments: argparse.Namespace) -> None:
             {"acceptable": not bad, "checked": number, "counts": counts, **speed, "trust": store, "results": rows}
         )
     else:
-        shown = rows if arguments.all or number <= ROWS else [row for row in rows if not row["acceptable"]]
-        _print_findings(shown)
+        listed = rows if arguments.all or number <= ROWS else [row for row in rows if not row["acceptable"]]
+        _print_findings(listed)
         said = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.most_common())
         sys.stdout.write(f"{number:,} checked: {said} ({number / seconds:,.0f} a second)\n")
     if bad:
@@ -90,13 +90,13 @@ def _acceptable(finding: "Finding", exact: bool) -> bool:
 def _row(finding: "Finding", acceptable: bool) -> dict[str, Any]:
     found = finding.found
     return {
-        "path": shown(str(finding.path)),
+        "path": str(finding.path),
         "kind": "directory" if finding.directory else "image",
         "verdict": str(found.verdict),
         "acceptable": acceptable,
         "signer": None if found.signer is None else found.signer.name,
         "kid": None if found.signer is None else found.signer.key.kid,
-        "reason": shown(found.reason),
+        "reason": found.reason,
         "origin": None
         if found.statement is None or not acceptable
         else found.statement.origin.model_dump(exclude_none=True),
@@ -113,11 +113,11 @@ def _print_findings(rows: Sequence[dict[str, Any]]) -> None:
         colour = "green" if row["acceptable"] else "red"
         signed = (row["origin"] or {}).get("time", "")
         table.add_row(
-            escape(row["path"]),
+            escape(shown(row["path"])),
             f"[{colour}]{row['verdict']}[/]",
             escape(row["signer"] or ""),
             signed,
-            escape(row["reason"]),
+            escape(shown(row["reason"])),
         )
     print_table(table)
 
