@@ -34,7 +34,9 @@ def add(commands: Commands) -> None:
     verify.add_argument(
         "--anchors", type=Path, metavar="PEM", help="by which every image's C2PA manifest must be trusted"
     )
-    verify.add_argument("--exact", action="store_true", help="the same pixels in other bytes are not enough")
+    verify.add_argument(
+        "--exact", action="store_true", help="the same pixels in other bytes, or another name, are not enough"
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.add_argument("--all", action="store_true", help=f"list every image, even beyond {ROWS}")
     verify.set_defaults(do=_verify)
@@ -84,7 +86,8 @@ def _verify(arguments: argparse.Namespace) -> None:
 def _acceptable(finding: "Finding", exact: bool) -> bool:
     from securegan.security.provenance.verdicts import Verdict
 
-    return finding.found.verdict.acceptable and not (exact and finding.found.verdict is not Verdict.BYTE_EXACT)
+    as_signed = finding.found.verdict is Verdict.BYTE_EXACT and finding.other_name is None
+    return finding.found.verdict.acceptable and (as_signed or not exact)
 
 
 def _row(finding: "Finding", acceptable: bool) -> dict[str, Any]:
@@ -96,7 +99,8 @@ def _row(finding: "Finding", acceptable: bool) -> dict[str, Any]:
         "acceptable": acceptable,
         "signer": None if found.signer is None else found.signer.name,
         "kid": None if found.signer is None else found.signer.key.kid,
-        "reason": found.reason,
+        "reason": "; ".join(filter(None, (found.reason, finding.other_name and f"signed as {finding.other_name}"))),
+        "signed_name": found.statement.subjects[0].name if found.statement and not finding.directory else None,
         "origin": None
         if found.statement is None or not acceptable
         else found.statement.origin.model_dump(exclude_none=True),

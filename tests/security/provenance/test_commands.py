@@ -102,6 +102,18 @@ def test_verify_tells_what_is_wrong_and_exits_with_one(
     assert [row["origin"] is None for row in found["results"]] == [False, True, True, True]
 
 
+def test_an_image_under_another_name_is_told_and_not_exact(run: Console, store: Path, images: Path) -> None:
+    """Whose pixels are as signed may still be shown in the place of another image."""
+    assert run("sign", *images.glob("*.png"), "--key", "release") == 0 and run("verify", images, "--exact") == 0
+    for suffix in ("", ".sg.json"):
+        (images / f"1.png{suffix}").write_bytes((images / f"0.png{suffix}").read_bytes())
+    assert run("verify", images) == 0 and "signed as 0.png" in run.out
+    assert run("verify", images, "--json") == 0
+    assert [row["signed_name"] for row in json.loads(run.out)["results"]] == ["0.png", "0.png", "2.png"]
+    assert run("verify", images, "--exact", "--json") == 1
+    assert [row["acceptable"] for row in json.loads(run.out)["results"]] == [True, False, True]
+
+
 def test_a_long_table_shows_what_is_not_acceptable(run: Console, store: Path, images: Path, encoded, picture) -> None:
     data = encoded(picture())
     for number in range(60):
