@@ -13,6 +13,7 @@ import pytest
 
 import securegan.cli
 from securegan.security.keys.ring import KeyRing
+from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Entry, Log
 from securegan.security.provenance.signing import signer_of
 from securegan.security.provenance.statement import TIME
@@ -309,6 +310,21 @@ def test_log_show_and_export(run: Console, log: Path, tmp_path: Path) -> None:
     assert run("log", "export", log, "--out", tmp_path / "log.xml") == 2
     (log / "log.jsonl").write_bytes((log / "log.jsonl").read_bytes().replace(b"aaaa", b"bbbb"))
     assert run("log", "export", log, "--out", tmp_path / "bad.json") == 2 and not (tmp_path / "bad.json").exists()
+
+
+def test_an_export_has_the_checkpoint_of_its_entries(
+    run: Console, log: Path, tmp_path: Path, ring, monkeypatch
+) -> None:
+    """Also where another process adds to the log at that moment."""
+
+    def add(*arguments: object, **options: object) -> object:
+        Log(log).append([Entry(kind="alert")], signer_of(ring, "release", "log"))
+        return audit(*arguments, **options)
+
+    monkeypatch.setattr("securegan.security.provenance.exporting.audit", add)
+    assert run("log", "export", log, "--out", tmp_path / "log.json") == 0
+    found = json.loads((tmp_path / "log.json").read_text())
+    assert len(found["entries"]) == 3 and found["checkpoint"].startswith("example.org/images\n3\n")
 
 
 def test_log_verify_and_prove(run: Console, log: Path, tmp_path: Path, ring: KeyRing) -> None:
