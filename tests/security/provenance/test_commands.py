@@ -8,13 +8,15 @@ import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import securegan.cli
+from securegan.cli.provenance.audit_log import KINDS
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.auditing import audit
-from securegan.security.provenance.log import Entry, Log
+from securegan.security.provenance.log import Entry, Kind, Log
 from securegan.security.provenance.signing import signer_of
 from securegan.security.provenance.statement import TIME
 
@@ -310,6 +312,12 @@ def test_log_show_and_export(run: Console, log: Path, tmp_path: Path) -> None:
     assert run("log", "export", log, "--out", tmp_path / "log.xml") == 2
     (log / "log.jsonl").write_bytes((log / "log.jsonl").read_bytes().replace(b"aaaa", b"bbbb"))
     assert run("log", "export", log, "--out", tmp_path / "bad.json") == 2 and not (tmp_path / "bad.json").exists()
+
+
+def test_a_kind_that_no_entry_has_is_a_mistake(run: Console, log: Path) -> None:
+    """And not an empty table."""
+    assert run("log", "show", log, "--kind", "realease") == 2 and "release" in run.err
+    assert get_args(Kind) == KINDS
 
 
 def test_an_export_has_the_checkpoint_of_its_entries(
