@@ -6,12 +6,15 @@ before torch is loaded.
 
 import os
 import sys
+import traceback
 
 from securegan.cli import envelopes, keys, provenance, release, runs
 from securegan.cli.parser import PROGRAM, Parser
 from securegan.cli.terminal import complain
 from securegan.errors import UserError, near_match
 from securegan.security.errors import AuthenticationError
+
+FAULT = 70  # the program's own (EX_SOFTWARE): Python's 1 would be a verdict
 
 
 def main() -> None:
@@ -40,3 +43,6 @@ def main() -> None:
     except UserError as error:
         complain(f"{PROGRAM}: {error}")
         sys.exit(1 if isinstance(error, AuthenticationError) else 2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAULT)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from securegan.security.provenance.note import Checkpoint
     from securegan.security.provenance.trust import Trust
 
+KINDS = ("training", "release", "review", "rejection", "key", "trust", "alert", "mended")
+
 
 def add(log: Parser) -> None:
     """Its actions."""
@@ -26,7 +28,7 @@ def add(log: Parser) -> None:
     signing(new, "--key", "the key that signs it")
     new.set_defaults(do=_new)
     show = actions.add_parser("show", help="verify a log and list its entries")
-    show.add_argument("--kind", help="only entries of this kind")
+    show.add_argument("--kind", choices=KINDS, help="only entries of this kind")
     show.add_argument("--last", type=positive, metavar="N", help="only the last N of them")
     show.add_argument("--json", action="store_true", help="print an entry a line, as JSON")
     prove = actions.add_parser("prove", help="prove to others that an entry is in it, or that it only grew")

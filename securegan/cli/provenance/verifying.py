@@ -34,7 +34,9 @@ def add(commands: Commands) -> None:
     verify.add_argument(
         "--anchors", type=Path, metavar="PEM", help="by which every image's C2PA manifest must be trusted"
     )
-    verify.add_argument("--exact", action="store_true", help="the same pixels in other bytes are not enough")
+    verify.add_argument(
+        "--exact", action="store_true", help="the same pixels in other bytes, or another name, are not enough"
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.add_argument("--all", action="store_true", help=f"list every image, even beyond {ROWS}")
     verify.set_defaults(do=_verify)
@@ -73,8 +75,8 @@ def _verify(arguments: argparse.Namespace) -> None:
             {"acceptable": not bad, "checked": number, "counts": counts, **speed, "trust": store, "results": rows}
         )
     else:
-        shown = rows if arguments.all or number <= ROWS else [row for row in rows if not row["acceptable"]]
-        _print_findings(shown)
+        listed = rows if arguments.all or number <= ROWS else [row for row in rows if not row["acceptable"]]
+        _print_findings(listed)
         said = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.most_common())
         sys.stdout.write(f"{number:,} checked: {said} ({number / seconds:,.0f} a second)\n")
     if bad:
@@ -84,19 +86,21 @@ def _verify(arguments: argparse.Namespace) -> None:
 def _acceptable(finding: "Finding", exact: bool) -> bool:
     from securegan.security.provenance.verdicts import Verdict
 
-    return finding.found.verdict.acceptable and not (exact and finding.found.verdict is not Verdict.BYTE_EXACT)
+    as_signed = finding.found.verdict is Verdict.BYTE_EXACT and finding.other_name is None
+    return finding.found.verdict.acceptable and (as_signed or not exact)
 
 
 def _row(finding: "Finding", acceptable: bool) -> dict[str, Any]:
     found = finding.found
     return {
-        "path": shown(str(finding.path)),
+        "path": str(finding.path),
         "kind": "directory" if finding.directory else "image",
         "verdict": str(found.verdict),
         "acceptable": acceptable,
         "signer": None if found.signer is None else found.signer.name,
         "kid": None if found.signer is None else found.signer.key.kid,
-        "reason": shown(found.reason),
+        "reason": "; ".join(filter(None, (found.reason, finding.other_name and f"signed as {finding.other_name}"))),
+        "signed_name": found.statement.subjects[0].name if found.statement and not finding.directory else None,
         "origin": None
         if found.statement is None or not acceptable
         else found.statement.origin.model_dump(exclude_none=True),
@@ -113,11 +117,11 @@ def _print_findings(rows: Sequence[dict[str, Any]]) -> None:
         colour = "green" if row["acceptable"] else "red"
         signed = (row["origin"] or {}).get("time", "")
         table.add_row(
-            escape(row["path"]),
+            escape(shown(row["path"])),
             f"[{colour}]{row['verdict']}[/]",
             escape(row["signer"] or ""),
             signed,
-            escape(row["reason"]),
+            escape(shown(row["reason"])),
         )
     print_table(table)
 

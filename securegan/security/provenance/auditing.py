@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from securegan.security.errors import PolicyError
+from securegan.security.provenance.files import read_given
 from securegan.security.provenance.log import Entry, Log, read_entry
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.merkle import EMPTY_ROOT, Frontier, leaf_hash
-from securegan.security.provenance.note import Checkpoint
+from securegan.security.provenance.note import LIMIT, Checkpoint, read_checkpoint
 from securegan.security.provenance.signing import PublicKey
 from securegan.security.provenance.statement import moment
 from securegan.security.provenance.trust import Trust, TrustedKey
@@ -17,9 +18,13 @@ from securegan.security.provenance.trust import Trust, TrustedKey
 
 @dataclass(frozen=True)
 class Audit:
-    """A log that is as it was signed. ``unsigned``: bytes after the last signed entry, which do not count."""
+    """A log that is as it was signed. ``unsigned``: bytes after the last signed entry, which do not count.
+
+    ``note``: the checkpoint as it was signed.
+    """
 
     checkpoint: Checkpoint
+    note: bytes
     signer: TrustedKey
     kinds: Counter[str]
     unsigned: int
@@ -54,7 +59,8 @@ def audit(
     that were kept elsewhere; see: shown every entry, which count only once this returns.
     Raises AuthenticationError or PolicyError where the log was truncated, forked, changed or signed by no trusted key.
     """
-    checkpoint, key = log.checkpoint(log_keys(trust))
+    note = read_given(log.checkpoint_path, LIMIT, "the log's")
+    checkpoint, key = read_checkpoint(note, log_keys(trust), log.checkpoint_path)
     marks = _marks(log, checkpoint, known, memory)
     frontier, kinds, last, end = Frontier(), Counter[str](), "", 0
     _compare(log, frontier, marks)
@@ -76,7 +82,7 @@ def audit(
     signer = require_log_key(trust, key, moment(last) if last else datetime.now(UTC), log.checkpoint_path)
     if memory is not None:
         memory.checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root, log.checkpoint_path)
-    return Audit(checkpoint, signer, kinds, log.path.stat().st_size - end)
+    return Audit(checkpoint, note, signer, kinds, log.path.stat().st_size - end)
 
 
 def _marks(log: Log, checkpoint: Checkpoint, known: Iterable[Checkpoint], memory: Memory | None) -> dict[int, bytes]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from securegan.security.provenance.auditing import Audit, audit
-from securegan.security.provenance.files import read_given
 from securegan.security.provenance.log import Entry, Log
 from securegan.security.provenance.memory import Memory
-from securegan.security.provenance.note import LIMIT, verifier_key
+from securegan.security.provenance.note import verifier_key
 from securegan.security.provenance.trust import Trust
 
 COLUMNS = ("index", "time", "kind", "name", "subject", "sidecar", "details")
@@ -23,28 +22,27 @@ def write(folder: Path, trust: Trust, suffix: str, file: BinaryIO) -> int:
 
     Raises what ``audit`` raises; what was written then is to be thrown away.
     """
-    log = Log(folder)
-    note = read_given(log.checkpoint_path, LIMIT, "the log's")
-    see, end = FORMATS[suffix](file, note.decode(errors="replace"))
-    found = audit(log, trust, Memory(), see=see)
+    see, end = FORMATS[suffix](file)
+    found = audit(Log(folder), trust, Memory(), see=see)
     end(found)
     return found.checkpoint.size
 
 
-def _json(file: BinaryIO, note: str) -> "tuple[Callable[[int, Entry], object], Callable[[Audit], object]]":
-    file.write(b'{"checkpoint":' + json.dumps(note).encode() + b',\n"entries":[')
+def _json(file: BinaryIO) -> "tuple[Callable[[int, Entry], object], Callable[[Audit], object]]":
+    file.write(b'{"entries":[')
 
     def see(index: int, entry: Entry) -> None:
         file.write((b",\n" if index else b"\n") + entry.line())
 
     def end(found: Audit) -> None:
         vkey = verifier_key(found.checkpoint.origin, found.signer.key)
-        file.write(b'],\n"verifier":' + json.dumps(vkey).encode() + b"}\n")
+        said = {"checkpoint": found.note.decode(), "verifier": vkey}
+        file.write(b"],\n" + json.dumps(said)[1:].encode() + b"\n")
 
     return see, end
 
 
-def _csv(file: BinaryIO, note: str) -> "tuple[Callable[[int, Entry], object], Callable[[Audit], object]]":
+def _csv(file: BinaryIO) -> "tuple[Callable[[int, Entry], object], Callable[[Audit], object]]":
     def row(*cells: object) -> None:
         text = io.StringIO()
         csv.writer(text).writerow([f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in cells])

@@ -28,6 +28,14 @@ class Finding:
     found: Verification
     directory: bool = False
 
+    @property
+    def other_name(self) -> str | None:
+        """The name under which an image was signed, where it is not the file's: nothing else ties the two."""
+        if self.directory or self.found.statement is None:
+            return None
+        name = self.found.statement.subjects[0].name
+        return None if name == self.path.name else name
+
 
 def inspect(
     paths: Iterable[Path],

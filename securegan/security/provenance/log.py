@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, TypeAlias
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
@@ -28,6 +28,7 @@ from securegan.security.provenance.statement import Facts, Sha256, Text, Time, n
 
 MAX_LINE = 16 * 2**10  # bytes of an entry
 PATIENCE = 60  # seconds for another writer
+Kind: TypeAlias = Literal["training", "release", "review", "rejection", "key", "trust", "alert", "mended"]
 
 
 class Entry(Facts):
@@ -36,7 +37,7 @@ class Entry(Facts):
     ``sidecar``: SHA-256 of the bytes of the image's sidecar; without it no signature of a compromised key stands.
     """
 
-    kind: Literal["training", "release", "review", "rejection", "key", "trust", "alert", "mended"]
+    kind: Kind
     time: Time = Field(default_factory=now)
     subject: Sha256 | None = None
     sidecar: Sha256 | None = None

@@ -13,7 +13,7 @@ from securegan.security.provenance.signing import SIGNATURE, PublicKey, Signer
 LIMIT = 64 * 2**10  # bytes of a note
 MAX_SIGNATURES = 32  # of which all but those of known keys are passed over
 ED25519 = b"\x01"
-NAME = re.compile(r"[^\s+\x00-\x1f\x7f]{1,200}")
+NAME = re.compile(r"[^\s+\x00-\x1f\x7f-\x9f]{1,200}")
 SIGNED = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 

@@ -16,12 +16,13 @@ from securegan.security.provenance.layouts import BadPixels, colours_of
 MAGIC = b"SGPIX1"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 64_000_000
+BAND = 2**20  # pixels that are brought into a plain mode at once: a palette's take four times as much there
 PLAIN = ("L", "LA", "RGB", "RGBA", "I;16", "CMYK")
 
 
 def digest_of(mode: str, width: int, height: int, raw: bytes) -> str:
     """The digest of raw pixels, rows from the top, channels interleaved; ``mode`` as Pillow names it: L, RGB ..."""
-    found = hashlib.sha256(b"%b\0%b\0%b%b" % (MAGIC, mode.encode(), width.to_bytes(8), height.to_bytes(8)))
+    found = _begun(mode, width, height)
     found.update(raw)
     return found.hexdigest()
 
@@ -39,12 +40,22 @@ def digest_of_image(data: bytes) -> str:
             image.load()
             if palette is not None and int(image.getextrema()[1]) >= palette:  # type: ignore[arg-type]
                 raise BadPixels("colours that its palette does not have")
-            plain = _plain(image)
+            found, rows = None, max(1, BAND // image.width)
+            for top in range(0, image.height, rows):
+                plain = _plain(image.crop((0, top, image.width, min(top + rows, image.height))))
+                found = found or _begun(plain.mode, image.width, image.height)
+                found.update(plain.tobytes())
     except BadPixels:
         raise
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken or hostile bytes
         raise BadPixels(f"cannot be decoded: {error or type(error).__name__}") from error
-    return digest_of(plain.mode, plain.width, plain.height, plain.tobytes() + colours)
+    assert found is not None  # an image has a row
+    found.update(colours)
+    return found.hexdigest()
+
+
+def _begun(mode: str, width: int, height: int) -> "hashlib._Hash":
+    return hashlib.sha256(b"%b\0%b\0%b%b" % (MAGIC, mode.encode(), width.to_bytes(8), height.to_bytes(8)))
 
 
 def _plain(image: Image.Image) -> Image.Image:

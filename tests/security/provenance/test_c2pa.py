@@ -155,6 +155,35 @@ def test_remote_fetches_are_off(image: bytes) -> None:
         server.server_close()
 
 
+def test_a_manifest_that_is_not_in_the_file_is_refused(signed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it was found: it may be another one tomorrow."""
+    assert c2pa.read(signed, ANCHORS).trusted
+    monkeypatch.setattr(library.Reader, "is_embedded", lambda reader: False)
+    assert c2pa.read(signed, ANCHORS) == c2pa.Credentials("the manifest is elsewhere")
+
+
+def test_claims_said_twice_or_not_at_all_are_refused(signed: bytes, image: bytes) -> None:
+    """By a trusted key: which of two a reader takes is its own choice."""
+    action = {"action": "c2pa.created", "digitalSourceType": c2pa.SOURCE + SAID.source}
+    actions = {"label": "c2pa.actions.v2", "data": {"actions": [action]}}
+    ours = {"label": c2pa.ORIGIN, "data": SAID.model_dump(exclude_none=True)}
+    other = {"label": c2pa.ORIGIN, "data": SAID.model_copy(update={"seed": 6}).model_dump(exclude_none=True)}
+
+    def read(*assertions: dict) -> c2pa.Credentials:
+        made = BytesIO()
+        settings = {"builder": {"thumbnail": {"enabled": False}}}
+        manifest = {"claim_generator_info": [{"name": "x"}], "assertions": list(assertions)}
+        with library.Context.from_dict(settings) as context, library.Builder(manifest, context=context) as builder:
+            signer = library.Signer.from_callback(SIGNER.sign, library.C2paSigningAlg.ED25519, CHAIN, None)
+            builder.sign(signer, "image/png", BytesIO(image), made)
+        return c2pa.read(made.getvalue(), ANCHORS)
+
+    assert read(actions, ours) == c2pa.Credentials("Trusted", SAID)
+    for assertions in ((actions, ours, other), (actions, ours, ours), (actions,), (actions, other, ours)):
+        found = read(*assertions)
+        assert not found.trusted and found.state.startswith("Trusted, but")
+
+
 def test_without_the_library_it_says_what_to_install(image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "c2pa", None)
     with pytest.raises(UserError, match=r"pip install 'securegan\[c2pa\]'"):

@@ -8,12 +8,15 @@ import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import securegan.cli
+from securegan.cli.provenance.audit_log import KINDS
 from securegan.security.keys.ring import KeyRing
-from securegan.security.provenance.log import Entry, Log
+from securegan.security.provenance.auditing import audit
+from securegan.security.provenance.log import Entry, Kind, Log
 from securegan.security.provenance.signing import signer_of
 from securegan.security.provenance.statement import TIME
 
@@ -102,6 +105,18 @@ def test_verify_tells_what_is_wrong_and_exits_with_one(
     assert [row["origin"] is None for row in found["results"]] == [False, True, True, True]
 
 
+def test_an_image_under_another_name_is_told_and_not_exact(run: Console, store: Path, images: Path) -> None:
+    """Whose pixels are as signed may still be shown in the place of another image."""
+    assert run("sign", *images.glob("*.png"), "--key", "release") == 0 and run("verify", images, "--exact") == 0
+    for suffix in ("", ".sg.json"):
+        (images / f"1.png{suffix}").write_bytes((images / f"0.png{suffix}").read_bytes())
+    assert run("verify", images) == 0 and "signed as 0.png" in run.out
+    assert run("verify", images, "--json") == 0
+    assert [row["signed_name"] for row in json.loads(run.out)["results"]] == ["0.png", "0.png", "2.png"]
+    assert run("verify", images, "--exact", "--json") == 1
+    assert [row["acceptable"] for row in json.loads(run.out)["results"]] == [True, False, True]
+
+
 def test_a_long_table_shows_what_is_not_acceptable(run: Console, store: Path, images: Path, encoded, picture) -> None:
     data = encoded(picture())
     for number in range(60):
@@ -118,7 +133,11 @@ def test_names_that_would_drive_the_terminal_are_shown_as_text(run: Console, sto
     (images / "x\udcff.png").write_bytes(b"x")
     assert run("verify", images) == 1
     assert "\x1b[2J" not in run.out and "\\x1b[2Jred[bold].png" in run.out and "x\\xff.png" in run.out
-    assert run("verify", images, "--json") == 1 and len(json.loads(run.out)["results"]) == 5
+    (images / "a\nb.png").write_bytes(b"x")
+    (images / "a\\nb.png").write_bytes(b"x")  # which reads like it, escaped
+    assert run("verify", images, "--json") == 1
+    names = {Path(row["path"]) for row in json.loads(run.out)["results"]}
+    assert names == set(images.iterdir())  # to a script, they are what they are
 
 
 def test_mistakes_end_with_one_sentence_and_two(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
@@ -251,9 +270,18 @@ def test_trust_on_another_machine(run: Console, store: Path, images: Path, tmp_p
     pem = store.with_suffix(".root.pem")
     assert run("verify", images, "--trust", store, "--root", pem) == 0
     assert run("trust", "pin", pem) == 0 and run("verify", images, "--trust", store) == 0
-    assert run("verify", images, "--trust", store, "--root", tmp_path / "release.pem") == 1 and "refused" in run.err
+    assert run("verify", images, "--trust", store, "--root", tmp_path / "release.pem") == 2 and "refused" in run.err
     store.write_bytes(store.read_bytes()[:-1])
-    assert run("trust", "show", store) == 1 and "refused" in run.err
+    assert run("trust", "show", store) == 2 and run("verify", images, "--trust", store) == 2 and "refused" in run.err
+    assert run("log", "show", tmp_path, "--trust", store) == 2 and "refused" in run.err
+
+
+def test_a_fault_of_the_program_is_no_verdict(run: Console, store: Path, images: Path, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("securegan.security.provenance.inspection.inspect", fail)
+    assert run("verify", images) == 70 and "RecursionError" in run.err
 
 
 @pytest.fixture
@@ -284,6 +312,27 @@ def test_log_show_and_export(run: Console, log: Path, tmp_path: Path) -> None:
     assert run("log", "export", log, "--out", tmp_path / "log.xml") == 2
     (log / "log.jsonl").write_bytes((log / "log.jsonl").read_bytes().replace(b"aaaa", b"bbbb"))
     assert run("log", "export", log, "--out", tmp_path / "bad.json") == 2 and not (tmp_path / "bad.json").exists()
+
+
+def test_a_kind_that_no_entry_has_is_a_mistake(run: Console, log: Path) -> None:
+    """And not an empty table."""
+    assert run("log", "show", log, "--kind", "realease") == 2 and "release" in run.err
+    assert get_args(Kind) == KINDS
+
+
+def test_an_export_has_the_checkpoint_of_its_entries(
+    run: Console, log: Path, tmp_path: Path, ring, monkeypatch
+) -> None:
+    """Also where another process adds to the log at that moment."""
+
+    def add(*arguments: object, **options: object) -> object:
+        Log(log).append([Entry(kind="alert")], signer_of(ring, "release", "log"))
+        return audit(*arguments, **options)
+
+    monkeypatch.setattr("securegan.security.provenance.exporting.audit", add)
+    assert run("log", "export", log, "--out", tmp_path / "log.json") == 0
+    found = json.loads((tmp_path / "log.json").read_text())
+    assert len(found["entries"]) == 3 and found["checkpoint"].startswith("example.org/images\n3\n")
 
 
 def test_log_verify_and_prove(run: Console, log: Path, tmp_path: Path, ring: KeyRing) -> None:

@@ -90,6 +90,16 @@ def test_every_byte_of_a_checkpoint_flipped_and_every_length_is_rejected(log: Lo
             read_checkpoint(data[:place], keys, "it")
 
 
+def test_a_note_with_control_characters_is_refused_though_signed(party) -> None:
+    """In what is signed, and in the lines of others' signatures, which no key vouches for."""
+    keys = [party.signer.public]
+    assert open_note(sign_note("text\n", ORIGIN, party.signer), ORIGIN, keys, "it")[0] == "text\n"
+    others = sign_note("text\n", ORIGIN, party.signer) + "— a\x1b[2J AAAA\n".encode()
+    for note in (sign_note("te\x1b[2Jxt\n", ORIGIN, party.signer), sign_note("te\0xt\n", ORIGIN, party.signer), others):
+        with pytest.raises(AuthenticationError):
+            open_note(note, ORIGIN, keys, "it")
+
+
 @pytest.mark.parametrize(
     "text", [f"{ORIGIN}\n05\nROOT\n", f"{ORIGIN}\n+5\nROOT\n", f"{ORIGIN}\n5\nROOT\nmore\n", "a b\n5\nROOT\n"]
 )
@@ -389,7 +399,7 @@ def test_a_log_is_made_once_and_its_name_is_one(tmp_path: Path, party) -> None:
     Log.create(tmp_path / "log", ORIGIN, party.signer)
     with pytest.raises(UserError, match="cannot be made"):
         Log.create(tmp_path / "log", ORIGIN, party.signer)
-    for name in ("", "two words", "a+b", "line\nbreak"):
+    for name in ("", "two words", "a+b", "line\nbreak", "a\x9b2J"):
         with pytest.raises(UserError, match="cannot be named"):
             Log.create(tmp_path / "other", name, party.signer)
     with pytest.raises(UserError, match="cannot be"), Log(tmp_path / "none").writing(party.signer):

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -263,6 +265,23 @@ def test_raw_pixels_have_the_digest_of_their_file(picture, encoded) -> None:
     palette = picture().quantize(16)
     assert digest_of_image(encoded(palette)) == digest_of_image(encoded(palette.convert("RGB")))
     assert digest_of("L", 2, 8, bytes(16)) != digest_of("L", 8, 2, bytes(16)) != digest_of("L", 4, 4, bytes(16))
+
+
+def test_a_small_file_of_many_pixels_takes_little_memory(encoded) -> None:
+    """A palette with a transparent colour, which becomes four bytes a pixel: band by band."""
+    image = Image.new("P", (2000, 16_000))
+    image.putpalette([9, 8, 7, 1, 2, 3])
+    image.putpixel((1999, 15_999), 1)
+    data = encoded(image, transparency=0)
+    code = (
+        "import sys; from securegan.security.provenance.pixels import digest_of_image; data = sys.stdin.buffer.read(); "
+        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); before = peak(); "
+        "print(digest_of_image(data), peak() - before)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True).stdout
+    digest, taken = said.split()
+    raw = (bytes([9, 8, 7, 0]) * 32_000_000)[:-4] + bytes([1, 2, 3, 255])
+    assert digest.decode() == digest_of("RGBA", 2000, 16_000, raw) and int(taken) < 100 * 1024  # KiB; 400 MiB at once
 
 
 def test_files(party, lab, image: bytes, tmp_path: Path) -> None:
