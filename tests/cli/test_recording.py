@@ -130,3 +130,12 @@ def test_a_change_that_is_refused_is_logged_as_that(run: Any, log: list[object],
     assert run("keys", "new", "keeper", *log)[0] == 2
     told = [(entry["name"], entry["details"]["event"]) for entry in entries(run, tmp_path)]
     assert told == [("keeper", "begun"), ("keeper", "refused")]
+
+
+def test_a_keys_name_is_text_wherever_it_is_shown(run: Any, log: list[object], tmp_path: Path) -> None:
+    store, name = tmp_path / "store.json", "x[/red]"
+    run("trust", "new", store, "--root", "root")
+    added = run("trust", "add", store, tmp_path / "keeper.pem", "--name", name, "--for", "log", "--root", "root", *log)
+    assert added[0] == 0 and name in added[1]
+    code, out, _ = run("trust", "show", store)
+    assert code == 0 and name in out

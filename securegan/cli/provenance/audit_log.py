@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from securegan.cli.parser import Parser, positive
 from securegan.cli.provenance.options import signer_for, signing, trust_of, trusting
 from securegan.cli.provenance.printing import print_json, print_table, shown, table_of
+from securegan.cli.terminal import say
 from securegan.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _new(arguments: argparse.Namespace) -> None:
 
     signer = signer_for(arguments, "log")
     Log.create(arguments.log, arguments.origin, signer)
-    sys.stdout.write(f"{arguments.log}, signed by {verifier_key(arguments.origin, signer.public)}\n")
+    say(f"{arguments.log}, signed by {verifier_key(arguments.origin, signer.public)}")
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -101,7 +102,7 @@ def _prove(arguments: argparse.Namespace) -> None:
         proof = prove_inclusion(log, trust, index)
     with written(arguments.out, mode=0o644) as file:
         file.write(proof)
-    sys.stdout.write(f"{arguments.out}: check it with securegan log verify\n")
+    say(f"{arguments.out}: check it with securegan log verify")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -112,7 +113,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out={arguments.out} is none of {', '.join(exporting.FORMATS)}.")
     with written(arguments.out, mode=0o644) as file:
         number = exporting.write(arguments.log, trust_of(arguments), arguments.out.suffix, file)
-    sys.stdout.write(f"{number:,} entries in {arguments.out}\n")
+    say(f"{number:,} entries in {arguments.out}")
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -130,12 +131,13 @@ def _verify(arguments: argparse.Namespace) -> None:
         if arguments.json:
             print_json({"acceptable": False, "reason": str(error)})
         else:
-            sys.stdout.write(f"{error}\n")
+            say(f"{error}")
         sys.exit(1)
     if arguments.json:
         print_json({"acceptable": True, **said})
     else:
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in said.items()))
+        for name, value in said.items():
+            say(f"{name}: {value}")
 
 
 def _checked(folder: Path, trust: "Trust", known: "Sequence[Checkpoint]") -> dict[str, Any]:

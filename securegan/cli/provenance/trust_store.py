@@ -1,7 +1,6 @@
 """``securegan trust``: whose signatures count."""
 
 import argparse
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from securegan.cli.parser import Parser, positive
 from securegan.cli.provenance.options import HOLDS, signer_for, signing, trust_of
 from securegan.cli.provenance.printing import print_json, print_table, table_of
 from securegan.cli.recording import recorded, recording
+from securegan.cli.terminal import say, shown
 from securegan.errors import UserError
 
 PURPOSES = (*HOLDS, "log")
@@ -73,9 +73,9 @@ def _new(arguments: argparse.Namespace) -> None:
         record(arguments.name, event="new", version=trust.contents.version, root=root.kid)
     pem = arguments.store.with_suffix(".root.pem")
     pem.write_text(root.public.pem())
-    sys.stdout.write(
+    say(
         f"{arguments.store}, under the root {root.kid}, whose public key is in {pem}. It is pinned here; others pin it "
-        "with securegan trust pin, once they have it from somebody they believe.\n"
+        "with securegan trust pin, once they have it from somebody they believe."
     )
 
 
@@ -92,7 +92,7 @@ def _add(arguments: argparse.Namespace) -> None:
         trust = change_store(arguments.store, root, Memory(), lambda keys: [*keys, key], arguments.days)
         told = {"kid": key.key.kid, "purposes": ", ".join(key.purposes)}
         record(key.name, event="added", version=trust.contents.version, **told)
-    sys.stdout.write(f"{arguments.store}: version {trust.contents.version}, with {key.name} ({key.key.kid})\n")
+    say(f"{arguments.store}: version {trust.contents.version}, with {key.name} ({key.key.kid})")
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
@@ -113,7 +113,7 @@ def _revoke(arguments: argparse.Namespace) -> None:
         )
         told = {"kid": key.key.kid, "reason": arguments.reason}
         record(key.name, event="revoked", version=trust.contents.version, **told)
-    sys.stdout.write(f"{arguments.store}: version {trust.contents.version}, {key.name} revoked as {arguments.reason}\n")
+    say(f"{arguments.store}: version {trust.contents.version}, {key.name} revoked as {arguments.reason}")
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -123,12 +123,14 @@ def _show(arguments: argparse.Namespace) -> None:
         keys = [{"kid": kid, **key.model_dump(exclude_none=True)} for kid, key in trust.keys.items()]
         print_json(contents.model_dump() | {"keys": keys})
         return
+    from rich.markup import escape
+
     table = table_of("key", "kid", "for", "from", "until", "revoked")
     for kid, key in trust.keys.items():
         revoked = "" if key.revoked is None else f"{key.revoked.reason}, {key.revoked.at}"
-        table.add_row(key.name, kid, ", ".join(key.purposes), key.since, key.until, f"[red]{revoked}[/]")
+        table.add_row(escape(shown(key.name)), kid, ", ".join(key.purposes), key.since, key.until, f"[red]{revoked}[/]")
     print_table(table)
-    sys.stdout.write(f"{contents.name}, version {contents.version} of {contents.time}, good until {contents.until}\n")
+    say(f"{contents.name}, version {contents.version} of {contents.time}, good until {contents.until}")
 
 
 def _certify(arguments: argparse.Namespace) -> None:
@@ -142,7 +144,7 @@ def _certify(arguments: argparse.Namespace) -> None:
     for path, text in made.items():
         with written(path, mode=0o644) as file:
             file.write(text.encode())
-    sys.stdout.write(f"{arguments.out} for securegan sign --c2pa, {anchors} for securegan verify --anchors\n")
+    say(f"{arguments.out} for securegan sign --c2pa, {anchors} for securegan verify --anchors")
 
 
 def _pin(arguments: argparse.Namespace) -> None:
@@ -151,4 +153,4 @@ def _pin(arguments: argparse.Namespace) -> None:
 
     root, memory = read_public(arguments.root), Memory()
     memory.pin(root)
-    sys.stdout.write(f"the root {root.kid} is believed here from now on ({memory.path})\n")
+    say(f"the root {root.kid} is believed here from now on ({memory.path})")
