@@ -1,4 +1,4 @@
-"""Which image files look the same to every reader: the layouts of which a digest of pixels can speak.
+"""The layouts of image files of which a digest of pixels can speak, since readers are not known to differ on them.
 
 Decoders differ where a file says something twice, in two places or in a way that one of them passes over: an animation
 beside the image, two gammas, an orientation in metadata. Only layouts without such things pass; what a file says of its
