@@ -38,7 +38,8 @@ def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> It
 
     ring = KeyRing.open(arguments.keys)
     signer = signer_of(ring, arguments.log_key, "log")
-    before = [PublicKey(key.public) for key in ring if key.kind == "ed25519" and "log" in key.purposes and key.public]
+    sound = (key for key in ring if "log" in key.purposes and key.reason != "compromised")
+    before = [PublicKey(key.public) for key in sound if key.public]
     audit_log, done = Log(arguments.log), list[str]()
     try:
         command = arguments.do.__name__.strip("_")

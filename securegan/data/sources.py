@@ -4,6 +4,7 @@ The files come from anyone: names that leave the archive, links, encrypted entri
 by one and reported, and are never followed or opened. Hidden files and macOS' ``__MACOSX`` are passed over.
 """
 
+import lzma
 import os
 import re
 import stat
@@ -174,7 +175,7 @@ class ZipFiles:
     def read(self, name: str) -> bytes:
         try:
             return self._archive.read(self._infos[name])
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
             raise BadImage(f"cannot be read from the archive: {error}") from error
 
 

@@ -13,12 +13,25 @@ from securegan.security.provenance.sidecar import LIMIT
 
 
 def judged(gate: Gate, paths: Iterable[Path]) -> Iterator[Finding]:
-    """What the gate says of every image, as it comes to it. Raises UserError for a path that cannot be read."""
+    """What the gate says of every image, as it comes to it.
+
+    Raises UserError for a path that cannot be read, or that holds nothing to judge.
+    """
     for path in paths:
-        if path.is_dir() or (path.is_file() and zipfile.is_zipfile(path)):
-            yield from _within(gate, path, open_files(str(path)))
+        if path.is_dir() or _is_archive(path):
+            found = 0
+            for finding in _within(gate, path, open_files(str(path))):
+                found += 1
+                yield finding
+            if not found:
+                raise UserError(f"{path} holds no image to judge (hidden files and other suffixes are passed over).")
         else:
             yield gate.check(str(path), _content(path, gate.limits.bytes), _beside(path))
+
+
+def _is_archive(path: Path) -> bool:
+    """By its name: an image with an archive behind it is an image."""
+    return path.suffix.lower() == ".zip" and path.is_file() and zipfile.is_zipfile(path)
 
 
 def _within(gate: Gate, path: Path, files: Files) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ class ReleaseKeys:
         key.require("sign", PURPOSE)
         keeper = key if log_with is None else ring.find(log_with)
         keeper.require("sign", "log")
-        before = [one.public for one in ring if one.kind == "ed25519" and "log" in one.purposes and one.public]
+        before = [one.public for one in ring if "log" in one.purposes and one.public and one.reason != "compromised"]
         recipients: list[Recipient] = []
         kids, counted = [], []
         for name in encrypt_to:

@@ -9,6 +9,7 @@ and started again has every image once in the log, and none unsigned.
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from securegan.security.envelope.files import SUFFIX as SEALED
 from securegan.security.provenance.log import Entry
 from securegan.security.provenance.pixels import digest_of
 from securegan.security.provenance.sidecar import SUFFIX
+
+OWN = re.compile(
+    rf"(?P<hidden>\.)?(?P<number>\d{{6,}})\.png({re.escape(SUFFIX)})?({re.escape(SEALED)})?(?(hidden)(\.\w+)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Pipeline:
         progress(first)
         try:
             for part in FOLDERS.values():
+                if (self.folder / part).is_symlink():
+                    raise UserError(f"{self.folder / part} is a link: a release writes into its own folder alone")
                 (self.folder / part).mkdir(exist_ok=True)
                 _sweep(self.folder / part, first)
             with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
@@ -219,5 +226,6 @@ def _sweep(folder: Path, first: int) -> None:
 
 
 def _is_rubble(name: str, first: int) -> bool:
-    number = name.lstrip(".").partition(".")[0]
-    return number.isdecimal() and (name.startswith(".") or int(number) >= first)
+    """Of files that a release makes, and no other: a reviewer may keep notes beside them."""
+    found = OWN.fullmatch(name)
+    return found is not None and (bool(found["hidden"]) or int(found["number"]) >= first)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from securegan.cli.terminal import shown
 from securegan.release.intake import Finding
 from securegan.release.intake_audit import Passed
 from securegan.release.release import Released
@@ -45,7 +46,7 @@ def print_findings(findings: Iterable[Finding], console: Console | None = None) 
         word = Text("accepted", "green") if finding.accepted else Text("refused ", "bold red")
         told = [finding.reason or (finding.signature and f"signature {finding.signature}")]
         told += [] if finding.score is None or finding.reason else [f"score {finding.score:.3g}"]
-        line = Text.assemble(word, f"  {finding.name}", (f"  {', '.join(filter(None, told))}", "dim"))
+        line = Text.assemble(word, f"  {shown(finding.name)}", (f"  {shown(', '.join(filter(None, told)))}", "dim"))
         console.print(line, soft_wrap=True, highlight=False)
     console.print(Text(f"{accepted} accepted, {refused} refused."), soft_wrap=True)
     return not refused

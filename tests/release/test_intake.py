@@ -90,6 +90,32 @@ def test_clean_images_pass_and_noise_does_not(run: Path, digits: list[bytes], no
     assert not refused.accepted and "unlike the images" in refused.reason and refused.score is not None
 
 
+def test_an_archive_behind_an_image_changes_nothing(run: Path, noise: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "noise.png"
+    path.write_bytes(noise + b"PK\5\6" + b"\0" * 18)
+    assert zipfile.is_zipfile(path)
+    (found,) = judged(open_gate(run, false_positive_rate=RATE), [path])
+    assert not found.accepted
+
+
+def test_a_path_without_an_image_is_a_mistake(run: Path, noise: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".hidden.png").write_bytes(noise)
+    with pytest.raises(UserError, match="holds no image to judge"):
+        list(judged(open_gate(run, false_positive_rate=RATE), [tmp_path]))
+
+
+def test_a_broken_lzma_entry_is_refused_like_any_other(run: Path, noise: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "it.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.png", noise)
+    data = bytearray(path.read_bytes())
+    start = 30 + len("a.png")
+    data[start + 4] = 255  # LZMA's properties
+    path.write_bytes(data)
+    (found,) = judged(open_gate(run, false_positive_rate=RATE), [path])
+    assert not found.accepted and "cannot be read" in found.reason
+
+
 def test_a_score_that_is_no_number_is_refused(watched: tuple[Anomaly, Calibration], digits: list[bytes]) -> None:
     assert not Gate((watched[0], float("nan"))).check("a.png", digits[0], None).accepted
 

@@ -279,6 +279,22 @@ def test_rubble_goes_and_what_others_laid_there_stays(release: Release, tmp_path
     assert not any(path.exists() for path in rubble) and all(path.exists() for path in kept)
 
 
+def test_notes_of_a_reviewer_stay_and_links_are_refused(release: Release, tmp_path: Path) -> None:
+    release(20)
+    kept = [tmp_path / "out" / "review" / name for name in ("99.reviewed", "2025.txt", "000099.png.note", ".notes")]
+    for path in kept:
+        path.write_text("mine")
+    release(30)
+    assert all(path.read_text() == "mine" for path in kept)
+    victim = tmp_path / "victim"
+    (tmp_path / "out" / "review").rename(victim)
+    (victim / "000999.png").write_text("mine")
+    (tmp_path / "out" / "review").symlink_to(victim)
+    with pytest.raises(UserError, match="is a link"):
+        release(40)
+    assert (victim / "000999.png").read_text() == "mine"
+
+
 def test_a_log_that_lacks_an_image_is_not_gone_on_with(release: Release, tmp_path: Path) -> None:
     release(5)
     own = json.loads((tmp_path / "out" / "release.json").read_text())["id"]
