@@ -34,12 +34,10 @@ def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> It
         return
     from securegan.security.keys.ring import KeyRing
     from securegan.security.provenance.log import Entry, Log
-    from securegan.security.provenance.signing import PublicKey, signer_of
+    from securegan.security.provenance.signing import log_keys_of, signer_of
 
     ring = KeyRing.open(arguments.keys)
     signer = signer_of(ring, arguments.log_key, "log")
-    sound = (key for key in ring if "log" in key.purposes and key.reason != "compromised")
-    before = [PublicKey(key.public) for key in sound if key.public]
     audit_log, done = Log(arguments.log), list[str]()
     try:
         command = arguments.do.__name__.strip("_")
@@ -55,7 +53,7 @@ def recorded(arguments: argparse.Namespace, kind: Literal["key", "trust"]) -> It
         log.append(Entry(kind=kind, name=name, details=details))
 
     try:
-        with audit_log.writing(signer, before) as log:
+        with audit_log.writing(signer, log_keys_of(ring)) as log:
             log.append(begun)
             log.commit()
             try:

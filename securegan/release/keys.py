@@ -9,7 +9,7 @@ from securegan.security.envelope.recipients import PublicKey as SealingKey
 from securegan.security.envelope.recipients import Recipient, RingKey
 from securegan.security.keys.key import Key
 from securegan.security.keys.ring import KeyRing
-from securegan.security.provenance.signing import PublicKey, Signer
+from securegan.security.provenance.signing import PublicKey, Signer, log_keys_of, signer_of
 
 PURPOSE: Final = "image"
 
@@ -41,11 +41,7 @@ class ReleaseKeys:
         Raises UserError where one is missing, or PolicyError where it must not be used so.
         """
         ring = KeyRing.open(folder)
-        key = ring.find(sign_with)
-        key.require("sign", PURPOSE)
-        keeper = key if log_with is None else ring.find(log_with)
-        keeper.require("sign", "log")
-        before = [one.public for one in ring if "log" in one.purposes and one.public and one.reason != "compromised"]
+        signer, keeper = signer_of(ring, sign_with, PURPOSE), signer_of(ring, log_with or sign_with, "log")
         recipients: list[Recipient] = []
         kids, counted = [], []
         for name in encrypt_to:
@@ -61,9 +57,9 @@ class ReleaseKeys:
             counted.append(own)
         return cls(
             ring,
-            Signer(ring.secret(key)),
-            Signer(ring.secret(keeper)),
-            tuple(PublicKey(public) for public in before),
+            signer,
+            keeper,
+            log_keys_of(ring),
             tuple(recipients),
             tuple(sorted(kids)),
             tuple(counted),

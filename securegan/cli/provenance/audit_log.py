@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from securegan.cli.parser import Parser, positive
 from securegan.cli.provenance.options import signer_for, signing, trust_of, trusting
-from securegan.cli.provenance.printing import print_json, print_table, shown, table_of
-from securegan.cli.terminal import say
+from securegan.cli.provenance.printing import print_json, print_table, table_of
+from securegan.cli.terminal import say, shown
 from securegan.errors import UserError
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ import json
 import sys
 from typing import Any
 
-from securegan.cli.terminal import shown as shown
-
 
 def table_of(*columns: str) -> Any:
     """A table without lines between its rows."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from securegan.cli.parser import Commands
 from securegan.cli.provenance.options import HOLDS, signer_for, signing, trust_of, trusting
-from securegan.cli.provenance.printing import print_json, print_table, shown, table_of
+from securegan.cli.provenance.printing import print_json, print_table, table_of
+from securegan.cli.terminal import shown
 from securegan.errors import UserError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ PURPOSES: Mapping[Kind, tuple[str, ...]] = {
     "x25519": ("image", "checkpoint", "dataset", "run", "transport"),
     "ed25519": ("image", "checkpoint", "dataset", "run", "log", "trust"),
 }
-SKEW = timedelta(minutes=5)  # between the clocks of two machines that share a ring
+SKEW = timedelta(minutes=5)  # by which the clocks of two machines may differ
 
 
 def now() -> datetime:

@@ -110,3 +110,9 @@ def signer_of(ring: KeyRing, name: str, purpose: str) -> Signer:
     key = ring.find(name)
     key.require("sign", purpose)
     return Signer(ring.secret(key))
+
+
+def log_keys_of(ring: KeyRing) -> tuple[PublicKey, ...]:
+    """The keys of a ring that may have signed a log before; what a thief can sign is no log to go on with."""
+    sound = (key for key in ring if "log" in key.purposes and key.reason != "compromised")
+    return tuple(PublicKey(key.public) for key in sound if key.public)

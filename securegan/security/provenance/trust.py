@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from securegan.errors import UserError
 from securegan.security.durable import written
 from securegan.security.errors import PolicyError
+from securegan.security.keys.key import SKEW
 from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.files import read_given
 from securegan.security.provenance.memory import Memory
@@ -29,7 +30,6 @@ from securegan.security.provenance.verdicts import Verdict
 
 KIND = "application/vnd.securegan.trust+json"
 LIMIT = 4 * 2**20  # bytes of a store
-SKEW = timedelta(minutes=5)  # by which clocks may differ
 PATIENCE = 60  # seconds for another process that changes a store
 Purpose: TypeAlias = Literal["image", "checkpoint", "dataset", "run", "log"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
