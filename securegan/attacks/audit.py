@@ -38,7 +38,7 @@ from securegan.attacks.surfaces import Objective, Surface
 from securegan.attacks.threat import AttackResult, Norm
 from securegan.metrics.masking import Check
 
-STEPS = 20
+STEPS = 20  # of the audit's attacks, or as many more as the audited one takes
 DRAWS, ALL_DRAWS = 20, 10_000
 GREY = 0.5  # the L-inf radius within which every image can be turned grey
 FACTORS = (0.01, 10.0, 100.0)
@@ -76,7 +76,8 @@ class AttackAudit:
         surface: the decision that is said to withstand.
         x: ``(N, ...)`` inputs in the surface's space.
         reference: ``(N,)`` the right decisions, as the surface defines them.
-        attack: the one behind the figures: its norm, radius and, of PGD, objectives are audited.
+        attack: the one behind the figures: its norm, radius and, of PGD, objectives and steps (20 at the least) are
+            audited.
         full: 10,000 random draws instead of 20, restarts, rescaled logits and ten forwards as well.
         source: the same decision of an independent network, whose adversarial images must not transfer too well.
         black_box: an attack without gradients, of the same norm and radius, that must not find more.
@@ -93,6 +94,7 @@ class AttackAudit:
         self.counted = attack.norm == "l0"
         self.norm: Norm = "l2" if attack.norm == "l2" else "linf"
         asked = attack.objectives if isinstance(attack, PGD) else PGD(eps=0).objectives
+        self.steps = max(STEPS, attack.steps) if isinstance(attack, PGD) else STEPS
         self.objectives = tuple(o for o in asked if o in surface.objectives) or surface.objectives[:1]
 
     def run(self) -> list[Check]:
@@ -100,7 +102,8 @@ class AttackAudit:
         name = self.surface.name if self.guarded is None else f"{self.surface.name} behind the detector"
         if self.eps == 0:
             return [Check("gradient masking", name, None, "the radius is 0: nothing was attacked")]
-        found = Evidence(self._measured(), name, self.objectives, self.eps, STEPS, ALL_DRAWS if self.full else DRAWS)
+        draws = ALL_DRAWS if self.full else DRAWS
+        found = Evidence(self._measured(), name, self.objectives, self.eps, self.steps, draws)
         if self.counted:
             said = "the attack counts pixels, which gradients do not"
             return [*found.victim_checks(), Check("gradient attacks", name, None, said)]
@@ -137,7 +140,7 @@ class AttackAudit:
         if self._grey:
             found["grey"] = by(self._pgd(eps=GREY))
         if self.surface.space.name == "pixels" and self.guarded is None:
-            found["unbounded"] = by(self._pgd(eps=self._unbounded(), steps=3 * STEPS))
+            found["unbounded"] = by(self._pgd(eps=self._unbounded(), steps=3 * self.steps))
         if self.source is not None:
             found["transfer"] = self._transfer
         if self.black_box is not None:
@@ -199,12 +202,12 @@ class AttackAudit:
 
     def _path(self, part: Part) -> Rows:
         """The attack with twice the steps, and how it went; with ``full`` fooled examples are searched to the end."""
-        attack = PathPGD(**self._settings(steps=2 * STEPS), early_drop=not self.full)
+        attack = PathPGD(**self._settings(steps=2 * self.steps), early_drop=not self.full)
         result = self._outcome(attack, part, self.surface)
         again = margins(self.surface, Part(result.adversarial, part.reference, part.keys)).right
         late, total = attack.gains()
         silent = result.success & ~attack.path.last_wrong
-        lost = self._within_less(self._pgd(steps=2 * STEPS), part, self.surface, result.success)
+        lost = self._within_less(self._pgd(steps=2 * self.steps), part, self.surface, result.success)
         columns = (lost, result.success & again, silent, late, total)
         return dict(zip((f"{LOST}double", "unheld", "silent", "late", "total"), columns, strict=True))
 
@@ -226,7 +229,7 @@ class AttackAudit:
 
     def _settings(self, **other: Any) -> dict[str, Any]:
         eps = other.pop("eps", self.eps)
-        plain = {"norm": self.norm, "steps": STEPS, "restarts": 1, "objectives": self.objectives}
+        plain = {"norm": self.norm, "steps": self.steps, "restarts": 1, "objectives": self.objectives}
         return {**plain, "eps": eps, "latent_eps": eps, **other}
 
     def _pgd(self, **other: Any) -> PGD:

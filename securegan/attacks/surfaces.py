@@ -126,7 +126,7 @@ class LabelSurface(Surface):
 
 def assess_classes(logits: Tensor, labels: Tensor, objective: Objective) -> Assessment:
     """The assessment of a classifier's ``logits (N, K)``."""
-    margin = label_margin(logits, labels)
+    margin = label_margin(logits if objective == "margin" else logits.detach(), labels)
     if objective == "margin":
         value = margin
     elif objective == "dlr":

@@ -45,14 +45,23 @@ class StepContext:
     @property
     def images(self) -> Tensor:
         """All inputs of the update, concatenated; those of one origin as they are."""
-        first, *others = (part.images for part in self.inputs)
-        return torch.cat([first, *others]) if others else first
+        return _joined([part.images for part in self.inputs])
+
+    @property
+    def targets(self) -> Tensor:
+        """What an autoencoder must give back for :attr:`images`."""
+        return _joined([part.images if part.target is None else part.target for part in self.inputs])
 
     def shares(self) -> Tensor:
         """``(N,)`` weights of the images in an autoencoder's loss: those of their origins, 1 in all."""
         weights = [torch.full((len(part.images),), part.weight / len(part.images)) for part in self.inputs]
         whole = torch.cat(weights)
         return (whole / whole.sum()).to(self.inputs[0].images.device)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other, without a copy where there is but one."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 BatchHook = Callable[[StepContext], None]

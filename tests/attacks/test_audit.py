@@ -259,6 +259,16 @@ def test_an_honest_network_passes_whatever_is_held_against_it(
     assert {"eps 0 changes nothing", "grey images leave chance", "FGSM <= PGD"} <= passed
 
 
+@pytest.mark.parametrize(("steps", "compared"), [(5, "20 steps"), (30, "30 steps")])
+def test_an_attack_of_more_steps_is_audited_with_them(
+    net: nn.Sequential, inputs: tuple[Tensor, Tensor], steps: int, compared: str
+) -> None:
+    """Else who raises them where twice the steps gained would never see the check pass."""
+    checks = AttackAudit(surface_of(net), inputs[0][:8], inputs[1][:8], PGD(eps=EPS, steps=steps)).run()
+    (check,) = (check for check in checks if check.name == "more steps are never weaker")
+    assert compared in check.detail and f"{2 * int(compared[:2])} steps" in check.detail
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_network_that_withstands_is_not_accused(
     seed: int, digits: tuple[Tensor, Tensor], net: nn.Sequential, inputs: tuple[Tensor, Tensor]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from securegan.attacks.evasion.base import EvasionAttack, Task
 from securegan.attacks.evasion.black_box import Streams, ask
+from securegan.attacks.guarded import Guarded
 from securegan.attacks.spaces import Ball, LatentSpace, magnitude, per_example
 from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import Surface, SurfaceName
@@ -44,7 +45,8 @@ class DecisionAttack(EvasionAttack):
 
     def prepare(self, surface: Surface, supplies: Supplies) -> None:
         """Images of the calibration split may be starts where the decision is among classes."""
-        if supplies.images is not None and surface.classes:
+        decision = surface.inner if isinstance(surface, Guarded) else surface
+        if supplies.images is not None and decision.classes:
             self._pools[surface.name] = supplies.images("calibrate", POOL)
 
     def first_wrong(self, task: Task, free: Ball) -> tuple[Tensor, Tensor]:

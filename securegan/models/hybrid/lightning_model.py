@@ -143,7 +143,7 @@ class Hybrid(GAN):
         context, posterior, outputs = self._coded
         self._coded = None
         weights = context.shares()
-        targets = torch.cat([part.images if part.target is None else part.target for part in context.inputs])
+        targets = context.targets
         of_features, of_pixels, of_kl = self.weights
         terms = [("kl", of_kl * (weights * posterior.divergence()).sum() / self.latent_dim)]
         if of_features:

@@ -193,7 +193,7 @@ class VAE(GenerativeModule):
         posterior: Posterior = self.autoencoder.encoder(self._laid_out(images))
         noise = normal(posterior.mean.shape, self.seed, "posterior", self.seen, self.global_rank).to(images.device)
         outputs = self.autoencoder.decoder(posterior.sample(noise), self._classes(context.inputs))
-        targets = torch.cat([part.images if part.target is None else part.target for part in context.inputs])
+        targets = context.targets
         weights = context.shares()
         distortion = self.distortion(outputs, targets, weights)
         divergence = (weights * posterior.divergence()).sum()

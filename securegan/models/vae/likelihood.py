@@ -34,7 +34,7 @@ class Distortion(nn.Module):
         outputs = outputs.float()
         if self.log_scale is not None:
             return (weights * self._discretized(outputs, targets).flatten(1).mean(1)).sum()
-        error = (weights * (outputs - targets).square().mean((1, 2, 3))).sum()
+        error = (weights * F.mse_loss(outputs, targets, reduction="none").mean((1, 2, 3))).sum()
         nats = 0.5 * (error + SMALLEST).log()
         if self.kind == "ssim":
             unlike = (weights * (1 - ssim(outputs, targets))).sum()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from securegan.attacks.evasion.base import EvasionAttack
 from securegan.attacks.evasion.boundary import Boundary
 from securegan.attacks.evasion.hopskipjump import HopSkipJump
+from securegan.attacks.guarded import Guarded
 from securegan.attacks.supplies import Supplies
 from securegan.attacks.surfaces import LabelSurface
 
@@ -124,6 +125,34 @@ def test_a_decision_that_noise_cannot_change_is_changed_from_clean_images(
     result = supplied(make(600), framed, *seen_digits)(framed, x, y, keys=torch.arange(6))
     assert result.clean_right.any() and result.nearest[result.clean_right].isfinite().all()
     assert (result.queries[result.clean_right] > 1 + 100).all()
+
+
+@attacks
+def test_behind_a_detector_the_start_is_a_clean_image_that_it_lets_pass(
+    make: Callable[[int], EvasionAttack],
+    framed: LabelSurface,
+    digits: tuple[Tensor, Tensor],
+    seen_digits: tuple[Tensor, Tensor],
+) -> None:
+    """Most images of other classes are flagged here, and the nearest are among them."""
+    x, y = (part[digits[1] == 8][:6] for part in digits)
+    pool, labels = seen_digits
+    others = pool[labels != 8]
+    amount = others.flatten(1).sum(1)
+
+    def score(images: Tensor) -> Tensor:
+        return images.flatten(1).sum(1).double()
+
+    guarded = Guarded(framed, score, float(amount.quantile(0.2)), ())
+    nearest = torch.cdist(x.flatten(1), others.flatten(1)).argmin(1)
+    assert (score(others[nearest]) > guarded.threshold).any()
+    attack = supplied(make(800), guarded, pool, labels)
+    attack.eps = 100.0
+    result = attack(guarded, x, y, keys=torch.arange(6))
+    attacked = result.clean_right
+    assert attacked.any() and torch.equal(result.success, attacked)
+    assert (score(result.adversarial[attacked]) <= guarded.threshold).all()
+    assert (framed.logits(result.adversarial, y).argmax(1)[attacked] != 8).all()
 
 
 @attacks
