@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securegan.cli.parser import Parser
-from securegan.errors import UserError
 
 if TYPE_CHECKING:
     from securegan.security.provenance.signing import Signer
@@ -34,17 +33,11 @@ def signing(parser: Parser, flag: str, what: str) -> None:
 
 def trust_of(arguments: argparse.Namespace) -> "Trust":
     """The trust store that was named. Raises UserError, and no AuthenticationError: nothing was verified yet."""
-    from securegan.security.errors import AuthenticationError
-    from securegan.security.provenance.memory import Memory
+    from securegan.security.provenance.requirement import given_store
     from securegan.security.provenance.signing import read_public
-    from securegan.security.provenance.trust import read_store
 
-    memory = Memory()
     root = None if arguments.root is None else read_public(arguments.root)
-    try:
-        return read_store(arguments.trust or memory.folder / "store.json", memory, root, name=arguments.store_name)
-    except AuthenticationError as error:
-        raise UserError(str(error)) from error
+    return given_store(arguments.trust, root=root, name=arguments.store_name)
 
 
 def signer_for(arguments: argparse.Namespace, purpose: str) -> "Signer":

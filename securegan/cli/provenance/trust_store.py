@@ -97,15 +97,16 @@ def _add(arguments: argparse.Namespace) -> None:
 
 def _revoke(arguments: argparse.Namespace) -> None:
     from securegan.security.provenance.memory import Memory
+    from securegan.security.provenance.requirement import given_store
     from securegan.security.provenance.statement import moment
-    from securegan.security.provenance.trust import change_store, read_store, revoke
+    from securegan.security.provenance.trust import change_store, revoke
 
     try:
         at = moment(arguments.at) if arguments.at else datetime.now(UTC)
     except ValueError as error:
         raise UserError(f"--at={arguments.at} is no time: it reads 2026-11-21T20:00:00Z.") from error
     memory = Memory()
-    key = read_store(arguments.store, memory).find(arguments.name)
+    key = given_store(arguments.store, memory).find(arguments.name)
     root = signer_for(arguments, "trust")
     with recorded(arguments, "trust") as record:
         trust = change_store(

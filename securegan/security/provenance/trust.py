@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from securegan.errors import UserError
 from securegan.security.durable import written
-from securegan.security.errors import PolicyError
+from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.keys.key import SKEW
 from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.files import read_given
@@ -146,6 +146,15 @@ def read_store(
     return trust
 
 
+@contextmanager
+def as_mistake() -> Iterator[None]:
+    """A forged store as a UserError: who names one is mistaken in it, and nothing was verified by it yet."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise UserError(str(error)) from error
+
+
 def new_store(path: Path, name: str, root: Signer, memory: Memory, days: int = 365) -> Trust:
     """Make an empty store of version 1, and pin its root here. Raises UserError."""
     if path.exists():
@@ -172,8 +181,11 @@ def change_store(
     change: Callable[[Sequence[TrustedKey]], list[TrustedKey]],
     days: int = 365,
 ) -> Trust:
-    """The next version of a store, with other keys, good for ``days`` more; others wait meanwhile. Raises UserError."""
-    with _alone(path):
+    """The next version of a store, with other keys, good for ``days`` more; others wait meanwhile.
+
+    Raises UserError or PolicyError, as :func:`.requirement.given_store` does.
+    """
+    with _alone(path), as_mistake():
         return _changed(path, root, memory, change, days)
 
 

@@ -162,6 +162,20 @@ def test_mistakes_end_with_one_sentence_and_two(run: Console, store: Path, image
         assert said in run.err and run.err.startswith("securegan: ") and run.err.count("\n") == 1, run.err
 
 
+def test_a_forged_store_is_a_mistake_and_no_verdict(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
+    pem, root = tmp_path / "release.pem", ("--root", "root")
+    assert run("sign", images / "0.png", "--key", "release") == 0
+    data = store.read_bytes()
+    store.write_bytes(data.replace(b'"sig":"', b'"sig":"A')[:-1])
+    for words in (
+        ("trust", "add", store, pem, "--name", "more", "--for", "image", *root),
+        ("trust", "revoke", store, "release", "--reason", "superseded", *root),
+        ("trust", "show", store),
+        ("verify", images / "0.png", "--trust", store),
+    ):
+        assert run(*words) == 2 and f"{store} is refused: it was changed" in run.err, words
+
+
 def test_c2pa_beside_the_sidecar(run: Console, store: Path, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("c2pa")
     (tmp_path / "plain.png").write_bytes((images / "0.png").read_bytes())
