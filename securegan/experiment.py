@@ -47,23 +47,28 @@ from securegan.runs.checkpoints import Checkpoints, load_weights, verified, veri
 from securegan.runs.folder import RunFolder
 from securegan.runs.journal import Journal
 from securegan.runs.sampling import as_grid
-from securegan.runs.signed import sign_checkpoint
+from securegan.runs.signed import require_trusted, sign_checkpoint
 from securegan.runs.surrogate import surrogate_of_run
+from securegan.security.errors import PolicyError
+from securegan.security.provenance.requirement import required
 from securegan.security.provenance.trust import Trust
 
 
 class Experiment:
     """A run's parts, built in order; a context manager that closes loggers and the folder's lock."""
 
-    def __init__(self, folder: RunFolder, config: DictConfig, *, resumed: bool) -> None:
+    def __init__(self, folder: RunFolder, config: DictConfig, *, resumed: bool, trust: Trust | None = None) -> None:
+        """Args: trust: who must have signed what is loaded; None asks :func:`trust_of`."""
         self.folder, self.config, self.resumed = folder, config, resumed
-        trained = RunFolder(Path(config.ckpt)) if config.ckpt and not resumed else folder
-        self.checkpoints = trained.checkpoints
+        self.trained = RunFolder(Path(config.ckpt)) if config.ckpt and not resumed else folder
+        self.tested: Mapping[str, Any] | None = None  # the index' entry of the checkpoint that :meth:`test` loaded
         self.seed = int(config.seed)
         cache = Path(str(config.cache_dir)).expanduser()
         self.security: Security | None = build(config.security) if config.security else None
         self.keys = None if self.security is None else self.security.find_keys()
-        self.trust = None if self.security is None else self.security.trust()
+        self.trust = trust or trust_of(config)
+        if self.trust is not None and self.trained is folder:
+            require_trusted(None if self.keys is None else self.keys.signer, self.trust)
         self.protocol: Protocol = build(config.metrics)
         self.data: ImageDataModule = build(config.data, cache, self.seed)
         attach_gate(self.data)
@@ -99,14 +104,14 @@ class Experiment:
             folder.write_spec(spec)
 
     @classmethod
-    def start(cls, path: Path, config: DictConfig) -> Self:
-        """A new run in ``path``."""
+    def start(cls, path: Path, config: DictConfig, trust: Trust | None = None) -> Self:
+        """A new run in ``path``; trust: who must have signed what it loads, None asks :func:`trust_of`."""
         config = with_absolute_paths(config)
         if not is_main_process():
-            return cls(RunFolder(path), config, resumed=False)
+            return cls(RunFolder(path), config, resumed=False, trust=trust)
         folder = RunFolder.create(path, config)
         try:
-            return cls(folder, config, resumed=False)
+            return cls(folder, config, resumed=False, trust=trust)
         except BaseException:  # an interrupt while the judge is trained too
             folder.discard()
             raise
@@ -122,8 +127,11 @@ class Experiment:
                 f"{path} holds an attack on the run {config.ckpt}, and nothing was trained there: give the same "
                 "securegan attack again, which goes on where it stopped."
             )
+        trust = trust_of(config)
         if folder.has_saved_point():
-            verified(folder.checkpoints, "last", trust_of(config))
+            verified(folder, "last", trust)
+        elif trust is not None:
+            raise PolicyError(f"{path} has no saved point, and so nothing in it is signed: start the run anew.")
         if is_main_process():
             folder.lock()
         try:
@@ -144,9 +152,8 @@ class Experiment:
         source = RunFolder.open(trained)
         config = with_attack(source.config(), overrides, trained)
         trust = trust or trust_of(config)
-        verified_weights(source.checkpoints, "best", trust)
-        experiment = cls.start(out, config)
-        experiment.trust = trust
+        verified_weights(source, "best", trust)
+        experiment = cls.start(out, config, trust)
         experiment.folder.rows = source.rows
         return experiment
 
@@ -176,7 +183,7 @@ class Experiment:
 
     def _sign(self, entry: Mapping[str, Any]) -> None:
         assert self.keys is not None
-        sign_checkpoint(self.folder.path, entry, self.keys.signer, self.seed)
+        sign_checkpoint(self.folder, entry, self.keys.signer, self.seed)
 
     def _flush(self) -> None:
         for logger in self.loggers:
@@ -199,7 +206,7 @@ class Experiment:
         if self.resumed:
             epoch = 0  # a run that ended before its first saved point starts again
             if self.folder.has_saved_point():
-                point, entry = verified(self.folder.checkpoints, "last", self.trust)
+                point, entry = verified(self.folder, "last", self.trust)
                 epoch = entry["epoch"]
             self.data.set_epoch(epoch)  # Lightning opens the first epoch's loader before any hook
             if is_main_process():
@@ -218,7 +225,7 @@ class Experiment:
 
     def test(self) -> None:
         """Every figure that is reported: the chosen checkpoint on the test split."""
-        entry = load_weights(self.module, self.checkpoints, "best", self.trust)
+        entry = self.tested = load_weights(self.module, self.trained, "best", self.trust)
         self.module.to(self.trainer.strategy.root_device)
         start = time.monotonic()
         journal = Journal(self.folder.path / "attacks")
@@ -311,12 +318,13 @@ class Experiment:
         """The run's set of samples for others, where ``security`` asks for one; rank 0 alone, after :meth:`test`."""
         if self.security is None or self.keys is None or self.config.ckpt or not is_main_process():
             return
+        assert self.tested is not None
         out = self.folder.path / "release"
         order = Order(seed=self.seed, on_flagged=self.security.on_flagged)
         released = release(
             self.module,
             self.detectors,
-            Source.of(self.folder),
+            Source.of(self.folder, self.tested),
             out,
             self.security.images,
             self.keys,
@@ -349,9 +357,12 @@ class Experiment:
 
 
 def trust_of(config: DictConfig) -> Trust | None:
-    """Who must have signed the checkpoints that a run of this configuration loads; None where nobody must."""
+    """Who must have signed the checkpoints that a run of this configuration loads; None where nobody must.
+
+    What the process' environment asks for goes before what the configuration does, which may be somebody else's.
+    """
     security: Security | None = build(config.security) if config.security else None
-    return None if security is None else security.trust()
+    return required() or (None if security is None else security.trust())
 
 
 def is_main_process() -> bool:

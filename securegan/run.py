@@ -10,10 +10,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from securegan.cli.parser import Parser
 from securegan.configuration.compose import compose_checked, config_dir, register
 from securegan.errors import UserError
 from securegan.installation import check_installation
 from securegan.runs.quiet import quieten
+from securegan.security.provenance.requirement import REQUIRED
 
 
 def job(config: DictConfig) -> None:
@@ -38,6 +40,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command line: a user's mistake ends with one sentence and exit code 2, an interruption with 130 or 143."""
+    sys.argv[1:] = take_requirement(sys.argv[1:])
     try:
         check_installation()
         for config in compose_checked(sys.argv[1:]):
@@ -61,6 +64,22 @@ def main() -> None:
                 "hydra.run.dir=..., or hydra.sweep.dir=... for a sweep."
             )
         )
+
+
+def take_requirement(argv: list[str]) -> list[str]:
+    """``argv`` without ``--require-signed`` and ``--trust``, which go into the environment: DDP's processes inherit it.
+
+    Whatever the configuration of the run that ``ckpt`` names says of signatures, it is not asked.
+    """
+    parser = Parser(prog="securegan run", add_help=False, allow_abbrev=False)
+    parser.add_argument("--require-signed", action="store_true")
+    parser.add_argument("--trust", type=Path)
+    found, rest = parser.parse_known_args(argv)
+    if found.trust is not None:
+        os.environ[REQUIRED] = str(found.trust.expanduser().absolute())
+    elif found.require_signed and os.environ.get(REQUIRED, "") in ("", "0"):
+        os.environ[REQUIRED] = "1"
+    return rest
 
 
 def _guarded(config: DictConfig) -> None:

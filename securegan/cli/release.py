@@ -94,20 +94,18 @@ def _release(arguments: argparse.Namespace) -> None:
 
     from securegan.release.release import Order, Source, release
     from securegan.release.summary import print_release
-    from securegan.runs.folder import RunFolder
     from securegan.runs.sampling import class_of, load_watched, moved
 
-    folder, which = RunFolder.open(arguments.run), arguments.checkpoint
-    module, detectors = load_watched(arguments.run, which, trust)
-    moved(module, arguments.device)
+    found = load_watched(arguments.run, arguments.checkpoint, trust)
+    module = moved(found.module, arguments.device)
     label = None if arguments.label is None else class_of(module, arguments.label)
     order = Order(arguments.seed, label, arguments.weights == "ema", arguments.on_flagged)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("releasing", total=arguments.n)
         released = release(
             module,
-            detectors,
-            Source.of(folder, which),
+            found.detectors,
+            Source.of(found.folder, found.entry),
             arguments.out,
             arguments.n,
             keys,
@@ -135,7 +133,7 @@ def _intake(arguments: argparse.Namespace) -> None:
     from securegan.release.summary import print_findings, print_passed
 
     if arguments.audit:
-        print_passed(audit_run(arguments.run, arguments.false_positive_rate), json=arguments.json)
+        print_passed(audit_run(arguments.run, arguments.false_positive_rate, trust=trust), json=arguments.json)
         return
     gate = open_gate(
         arguments.run,

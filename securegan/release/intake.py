@@ -16,11 +16,10 @@ from securegan.data.folder import Folder
 from securegan.data.module import ImageDataModule
 from securegan.errors import UserError
 from securegan.release.anomaly import Anomaly, Calibration, threshold_of
-from securegan.runs.checkpoints import entry_of
 from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import load_watched
-from securegan.runs.signed import trust_store
 from securegan.security.provenance import sidecar as sidecars
+from securegan.security.provenance.requirement import given_store, required
 from securegan.security.provenance.trust import Trust
 
 MAX_BYTES = 32 * 2**20
@@ -137,16 +136,16 @@ def open_gate(
 def calibrated(run: Path, trust: Trust | None = None) -> tuple[Anomaly, Calibration]:
     """The score of the run's chosen checkpoint and its calibration, which is measured and kept where there is none.
 
-    Args: trust: who must have signed the checkpoint; None asks nobody. A calibration that lies there is not signed, and
-    is then measured again.
+    Args: trust: who must have signed the checkpoint; None asks for nobody but whom the process' environment names. A
+    calibration that lies there is not signed, and is measured again where signatures are needed.
     """
-    folder = RunFolder.open(run)
-    module, detectors = load_watched(run, trust=trust)
-    weights = str(entry_of(folder.checkpoints, "best")["weights"]["sha256"])
-    anomaly = Anomaly(module, detectors, weights)
+    trust = trust or required()
+    found = load_watched(run, trust=trust)
+    weights = str(found.entry["weights"]["sha256"])
+    anomaly = Anomaly(found.module, found.detectors, weights)
     calibration = Calibration.load(run, weights) if trust is None else None
     if calibration is None:
-        calibration = anomaly.calibrate(data_of(folder))
+        calibration = anomaly.calibrate(data_of(found.folder))
         calibration.save(run)
     anomaly.take(calibration)
     return anomaly, calibration
@@ -174,7 +173,7 @@ def attach_gate(data: ImageDataModule) -> None:
     gate = open_gate(
         None if data.intake is None else Path(data.intake).expanduser(),
         false_positive_rate=data.false_positive_rate,
-        trust=trust_store(None if data.trust is None else Path(data.trust).expanduser()) if signatures else None,
+        trust=given_store(None if data.trust is None else Path(data.trust).expanduser()) if signatures else None,
         require_signed=data.require_signed,
     )
     data.gate = lambda name, content, sidecar: gate.check(name, content, sidecar).reason

@@ -24,6 +24,7 @@ from securegan.randomness import permutation, seed_of
 from securegan.release.anomaly import Anomaly, threshold_of
 from securegan.release.intake import calibrated, data_of
 from securegan.runs.folder import RunFolder
+from securegan.security.provenance.trust import Trust
 
 STEPS = 100
 
@@ -113,10 +114,13 @@ def _accepted(anomaly: Anomaly, threshold: float, images: Tensor) -> Tensor:
     return anomaly.scores(images) <= threshold
 
 
-def audit_run(run: Path, false_positive_rate: float, *, images: int = 64) -> list[Passed]:
-    """The audit of a run's gate, at the usual radius of its data, four times it, and without bounds."""
+def audit_run(run: Path, false_positive_rate: float, *, images: int = 64, trust: Trust | None = None) -> list[Passed]:
+    """The audit of a run's gate, at the usual radius of its data, four times it, and without bounds.
+
+    Args: trust: who must have signed the run; None asks nobody.
+    """
     folder = RunFolder.open(run)
-    anomaly, calibration = calibrated(run)
+    anomaly, calibration = calibrated(run, trust)
     data = data_of(folder)
     eps = [data.spec.eps, min(1.0, 4 * data.spec.eps), 1.0]
     threshold = threshold_of(calibration, false_positive_rate)

@@ -1,10 +1,10 @@
 """From a trained generator to a folder that can be given away."""
 
-import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import securegan
 from securegan.detectors.base import Detector
@@ -15,8 +15,7 @@ from securegan.release.pipeline import Counts, Pipeline, Tools
 from securegan.release.plan import Flagged, Plan, opened, plain_text
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
-from securegan.runs.checkpoints import entry_of
-from securegan.runs.folder import RunFolder, git_commit
+from securegan.runs.folder import CONFIG, SPEC, RunFolder, git_commit
 from securegan.security.envelope.backends import load_backend
 from securegan.security.envelope.files import facts_for, seal_bytes
 from securegan.security.provenance import sidecar
@@ -36,13 +35,10 @@ class Source:
     run: str
 
     @classmethod
-    def of(cls, folder: RunFolder, which: str = "best") -> "Source":
-        """The ``best`` or ``last`` checkpoint of a run."""
-        config, dataset = (
-            hashlib.sha256((folder.path / name).read_bytes()).hexdigest() for name in ("config.yaml", "data.json")
-        )
-        weights = entry_of(folder.checkpoints, which)["weights"]["sha256"]
-        return cls(weights, config, dataset, plain_text(folder.path.resolve().name))
+    def of(cls, folder: RunFolder, entry: Mapping[str, Any]) -> "Source":
+        """What was loaded: the checkpoint of an index' ``entry``, by the configuration that ``folder`` holds."""
+        config, dataset = folder.digest(CONFIG), folder.digest(SPEC)
+        return cls(entry["weights"]["sha256"], config, dataset, plain_text(folder.path.resolve().name))
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,6 @@ class Security:
 
     def trust(self) -> "Trust | None":
         """Who must have signed what is loaded; None where nobody must."""
-        from securegan.runs.signed import trust_store
+        from securegan.security.provenance.requirement import given_store
 
-        return trust_store(self._trust) if self.require_signed else None
+        return given_store(self._trust) if self.require_signed else None

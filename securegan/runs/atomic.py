@@ -41,10 +41,11 @@ def require_empty(folder: Path, flag: str) -> None:
         raise UserError(f"{flag}={folder} cannot be used: {error.strerror}.") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """``value`` as indented JSON; NaN and infinities become null, which JSON has."""
-    text = json.dumps(_finite(value), indent=1)
-    write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
+def write_json(path: Path, value: Any) -> bytes:
+    """``value`` as indented JSON; NaN and infinities become null, which JSON has. Gives what was written."""
+    content = (json.dumps(_finite(value), indent=1) + "\n").encode()
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return content
 
 
 def _finite(value: Any) -> Any:

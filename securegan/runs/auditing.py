@@ -24,7 +24,6 @@ from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.masking import Check
 from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
-from securegan.runs.checkpoints import read_index
 from securegan.runs.folder import AUDIT, RunFolder
 from securegan.runs.sampling import load_watched, moved
 from securegan.security.provenance.trust import Trust
@@ -61,7 +60,10 @@ def audit_run(
     validate(config)
     cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
-    module, detectors = load_watched(trained, which, trust)
+    found = load_watched(trained, which, trust)
+    module, detectors = found.module, found.detectors
+    if trained == path:
+        folder, config = found.folder, found.folder.config()  # as it was checked
     data: ImageDataModule = build(config.data, cache, seed)
     before_reading(data)
     data.prepare_data()
@@ -80,12 +82,11 @@ def audit_run(
     start = time.monotonic()
     for surface in track(evaluator.surfaces(module, detectors).values(), "auditing", transient=True):
         checks += evaluator.audit(module, surface, "test", images, full=full, detectors=detectors)
-    entry = read_index(trained / "checkpoints")[which]
     write_json(
         path / AUDIT,
         {
             "checkpoint": which,
-            "epoch": entry["epoch"],
+            "epoch": found.entry["epoch"],
             "split": "test",
             "images": min(images, data.split_size("test")),
             "full": full,

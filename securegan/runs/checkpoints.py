@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
 from securegan.runs.atomic import write_atomically, write_json
-from securegan.runs.signed import BESIDE, Vouched, signature_of
+from securegan.runs.folder import RunFolder
+from securegan.runs.signed import Vouched, signature_of
+from securegan.security.provenance.requirement import required
 from securegan.security.provenance.trust import Trust
 
 INDEX = "index.json"
@@ -143,66 +146,73 @@ def entry_of(folder: Path, which: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def verified(folder: Path, which: str, trust: Trust | None = None) -> tuple[Path, dict[str, Any]]:
+def verified(run: RunFolder, which: str, trust: Trust | None = None) -> tuple[Path, dict[str, Any]]:
     """Path and entry of the ``last`` or ``best`` checkpoint that training goes on from, its checksum confirmed.
 
-    Args: trust: who must have signed it, and the configuration beside; None asks nobody.
+    Args: trust: who must have signed it, and the configuration of ``run``; None asks for nobody but whom the process'
+    environment names (:func:`.requirement.required`).
     """
-    entry = entry_of(folder, which)
-    path = folder / entry["file"]
+    entry = entry_of(run.checkpoints, which)
+    path = run.checkpoints / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
-    if sha256(path) != entry["sha256"]:
+    found = sha256(path)
+    if found != entry["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
-    if trust is not None:
-        vouched = require_signed(folder, entry, trust)
-        vouched.check_file(f"{folder.name}/{entry['file']}")
+    if trust := trust or required():
+        Vouched(run, entry, trust).check(f"{run.checkpoints.name}/{path.name}", found)
     return path, entry
 
 
-def require_signed(folder: Path, entry: Mapping[str, Any], trust: Trust) -> Vouched:
-    """What a trusted key signed of a checkpoint, the configuration beside it confirmed. Raises PolicyError."""
-    vouched = Vouched(folder.parent, entry, trust)
-    for name in BESIDE:
-        vouched.check_file(name)
-    return vouched
+@dataclass(frozen=True)
+class Weights:
+    """The bytes of a safetensors file, which were checked, and the index entry that they were found by."""
+
+    path: Path
+    content: bytes
+    entry: dict[str, Any]
+
+    def load_into(self, module: GenerativeModule) -> None:
+        """Weights, counters and the detectors' statistics. Raises UserError where they are not this model's."""
+        try:
+            tensors = load(self.content)
+            module.load_state_dict(tensors)
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the checkpoint {self.path} does not hold the weights of this run's model ({reason})."
+            ) from error
+        module.on_load_checkpoint({"state_dict": tensors})
 
 
-def verified_weights(folder: Path, which: str = "best", trust: Trust | None = None) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of a checkpoint's safetensors file, its checksum confirmed, and the index entry.
+def verified_weights(run: RunFolder, which: str = "best", trust: Trust | None = None) -> Weights:
+    """The weights of the ``last`` or ``best`` checkpoint, read once: what was checked is what is loaded.
 
-    Args: trust: who must have signed them, and the configuration beside; None asks nobody.
+    Args: see :func:`verified`.
     """
-    entry = entry_of(folder, which)
-    path = folder / entry["weights"]["file"]
-    vouched = None if trust is None else require_signed(folder, entry, trust)
+    entry = entry_of(run.checkpoints, which)
+    path = run.checkpoints / entry["weights"]["file"]
+    trust = trust or required()
+    vouched = None if trust is None else Vouched(run, entry, trust)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
-    if hashlib.sha256(content).hexdigest() != entry["weights"]["sha256"]:
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["weights"]["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
     if vouched is not None:
-        vouched.check(f"{folder.name}/{path.name}", content)
-    return content, entry
+        vouched.check(f"{run.checkpoints.name}/{path.name}", found)
+    return Weights(path, content, entry)
 
 
 def load_weights(
-    module: GenerativeModule, folder: Path, which: str = "best", trust: Trust | None = None
+    module: GenerativeModule, run: RunFolder, which: str = "best", trust: Trust | None = None
 ) -> dict[str, Any]:
     """Load a checkpoint's weights and detector statistics into ``module``; gives the index entry.
 
-    What was checked is what is loaded: the file is read once.
-
-    Args: trust: who must have signed them; None asks nobody.
+    Args: see :func:`verified`.
     """
-    content, entry = verified_weights(folder, which, trust)
-    path = folder / entry["weights"]["file"]
-    try:
-        tensors = load(content)
-        module.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the checkpoint {path} does not hold the weights of this run's model ({reason}).") from error
-    module.on_load_checkpoint({"state_dict": tensors})
-    return entry
+    weights = verified_weights(run, which, trust)
+    weights.load_into(module)
+    return weights.entry

@@ -30,11 +30,12 @@ from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import require_empty, write_atomically, write_json
-from securegan.runs.checkpoints import read_index, sha256
+from securegan.runs.checkpoints import sha256
 from securegan.runs.folder import RunFolder
 from securegan.runs.model_card import check_license, model_card
-from securegan.runs.sampling import load_module
+from securegan.runs.sampling import load_watched
 from securegan.security.provenance.directory import MANIFEST, copy_verified, sign_directory
+from securegan.security.provenance.requirement import required
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import DirectoryOrigin
 from securegan.security.provenance.trust import Trust
@@ -84,8 +85,9 @@ def export_generator(
     check_license(license)
     if form == "onnx":
         _require_onnx()
-    module, folder = load_module(run, which, trust), RunFolder.open(run)
-    epoch = int(read_index(folder.checkpoints)[which]["epoch"])
+    watched = load_watched(run, which, trust)
+    module, folder = watched.module, watched.folder
+    epoch = int(watched.entry["epoch"])
     found = out.exists()
     require_empty(out, "--out")
     weights = out / FILES[form]
@@ -114,16 +116,22 @@ def load_generator(folder: Path | str, trust: Trust | None = None) -> nn.Module:
 
     ``generator(z, y)``, without classes ``generator(z)``: the images of the run's own generator, bit for bit.
 
-    Args: trust: who must have signed every file of the folder; what is loaded is a copy made while it was checked.
+    Args: trust: who must have signed every file of the folder; what is loaded is a copy made while it was checked. None
+    asks for nobody but whom the process' environment names.
 
     Raises:
         UserError: where the folder holds no such export, or a damaged one; PolicyError where it is not signed so.
     """
-    if trust is not None:
-        with tempfile.TemporaryDirectory() as place:
-            copy_verified(Path(folder), Path(place) / "copy", trust, "checkpoint")
-            return load_generator(Path(place) / "copy")
-    path = Path(folder) / CONFIG
+    trust = trust or required()
+    if trust is None:
+        return _load(Path(folder))
+    with tempfile.TemporaryDirectory() as place:
+        copy_verified(Path(folder), Path(place) / "copy", trust, "checkpoint")
+        return _load(Path(place) / "copy")
+
+
+def _load(folder: Path) -> nn.Module:
+    path = folder / CONFIG
     try:
         config = json.loads(path.read_text())
         about, data = config["weights"], config["data"]

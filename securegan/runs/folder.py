@@ -6,6 +6,7 @@
 """
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -25,12 +26,15 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically, write_json
+from securegan.runs.stored_config import read_config
+from securegan.security.provenance.files import read_regular
 
+CONFIG, SPEC = "config.yaml", "data.json"
+LIMITS = {CONFIG: 2**18, SPEC: 2**24}  # bytes that are read of them: many times what a run writes
 AUDIT = "audit.json"
 
 PACKAGES = (
@@ -39,7 +43,7 @@ PACKAGES = (
 )  # fmt: skip
 
 STALE = (  # what a run that died before its first saved point may have left
-    "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", "data.json", "wandb_id.txt",
+    "steps.csv", "metrics.json", "metrics.csv", "report.html", "environment.json", SPEC, "wandb_id.txt",
     "wandb_sent.json", "audit.json",
 )  # fmt: skip
 
@@ -51,11 +55,17 @@ class RunFolder:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
+        self._content: dict[str, bytes] = {}
         self._lock: FileLock | None = None
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """A new run's folder, locked. Raises UserError where it cannot be written, holds a run or is in use."""
+        """A new run's folder, locked.
+
+        Raises UserError where it cannot be written, holds a run or is in use, or ``config`` could not be read again.
+        """
+        content = OmegaConf.to_yaml(config, resolve=True).encode()
+        read_config(path / CONFIG, content)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,13 +77,13 @@ class RunFolder:
             raise UserError(f"{path} holds a run: continue it with ckpt={path}, or choose another hydra.run.dir.")
         for stale in STALE:
             (path / stale).unlink(missing_ok=True)
-        text = OmegaConf.to_yaml(config, resolve=True)
-        write_atomically(path / "config.yaml", lambda temporary: temporary.write_text(text))
+        write_atomically(path / CONFIG, lambda temporary: temporary.write_bytes(content))
+        folder._content[CONFIG] = content
         return folder
 
     def discard(self) -> None:
         """Remove what :meth:`create` wrote for a run that was refused before its first step, and an empty folder."""
-        for name in ("config.yaml", ".lock"):
+        for name in (CONFIG, ".lock"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             self.path.rmdir()
@@ -92,26 +102,42 @@ class RunFolder:
 
     def write_spec(self, spec: DataSpec) -> None:
         """data.json: what a model must know of the data, so that it can be rebuilt without them."""
-        write_json(self.path / "data.json", asdict(spec))
+        self._content[SPEC] = write_json(self.path / SPEC, asdict(spec))
 
     def spec(self) -> DataSpec:
         """What :meth:`write_spec` wrote; raises UserError where it is missing or damaged."""
-        path = self.path / "data.json"
         try:
-            return DataSpec.from_json(json.loads(path.read_text()))
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror}): the run ended before training began."
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): restore it or start a new run.") from error
+            return DataSpec.from_json(json.loads(self.content(SPEC)))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{self.path / SPEC} is damaged ({error}): restore it or start a new run.") from error
+
+    def content(self, name: str) -> bytes:
+        """config.yaml or data.json as this object first read or wrote it: what is checked is what is used.
+
+        Raises UserError where it cannot be read, or is longer than any that a run writes.
+        """
+        if name not in self._content:
+            path, limit = self.path / name, LIMITS[name]
+            try:
+                content = read_regular(path, limit)
+            except OSError as error:
+                early = ": the run ended before training began" if isinstance(error, FileNotFoundError) else ""
+                raise UserError(f"{path} cannot be read ({error.strerror}){early}.") from error
+            if len(content) > limit:
+                raise UserError(f"{path} is refused: it has more than {limit:,} bytes, which no run writes.")
+            self._content[name] = content
+        return self._content[name]
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of :meth:`content`."""
+        return hashlib.sha256(self.content(name)).hexdigest()
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """An existing run's folder, not locked yet; raises UserError where ``path`` holds none or a damaged one."""
         folder = cls(path)
-        if not (path / "config.yaml").is_file():
-            raise UserError(f"{path} is not a run folder: expected a folder that holds config.yaml.")
+        if not (path / CONFIG).is_file():
+            raise UserError(f"{path} is not a run folder: expected a folder that holds {CONFIG}.")
         metrics = path / "metrics.json"
         if metrics.is_file():
             try:
@@ -137,17 +163,8 @@ class RunFolder:
         return trained and bool(self.results.get("test")) and (self.path / "report.html").is_file()
 
     def config(self) -> DictConfig:
-        """The composed config that the run was started with."""
-        file = self.path / "config.yaml"
-        try:
-            config = OmegaConf.load(file)
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{file} is damaged ({str(error).splitlines()[0]}): the run cannot be continued."
-            ) from error
-        if not isinstance(config, DictConfig):
-            raise UserError(f"{file} is damaged: expected a mapping.")
-        return config
+        """The composed config that the run was started with; nothing in it is read from anywhere else."""
+        return read_config(self.path / CONFIG, self.content(CONFIG))
 
     def lock(self) -> None:
         """Held while a run writes here; raises UserError where another run holds it or nothing can be written."""

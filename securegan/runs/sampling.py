@@ -5,8 +5,10 @@ Image i of a seed is a function of the two: neither how many are asked for nor t
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,7 +23,7 @@ from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
 from securegan.randomness import normal
 from securegan.runs.atomic import require_empty, write_atomically
-from securegan.runs.checkpoints import entry_of, load_weights, require_signed
+from securegan.runs.checkpoints import verified_weights
 from securegan.runs.folder import RunFolder
 from securegan.security.provenance.trust import Trust
 
@@ -30,33 +32,43 @@ GRID = 64  # images of the overview
 TABLE, OVERVIEW = "samples.csv", "grid.png"
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A run's networks as one of its checkpoints has them."""
+
+    folder: RunFolder  # which holds the configuration they were built by
+    entry: Mapping[str, Any]  # of the checkpoint in the index
+    module: GenerativeModule
+    detectors: list[Detector]
+
+
 def load_module(path: Path, which: str = "best", trust: Trust | None = None) -> GenerativeModule:
     """The trained module of :func:`load_watched` alone."""
-    return load_watched(path, which, trust)[0]
+    return load_watched(path, which, trust).module
 
 
-def load_watched(
-    path: Path, which: str = "best", trust: Trust | None = None
-) -> tuple[GenerativeModule, list[Detector]]:
+def load_watched(path: Path, which: str = "best", trust: Trust | None = None) -> Watched:
     """The trained module of the run in ``path`` with the weights of a checkpoint, and its detectors; needs no data.
 
-    Args: which: ``best``, the chosen checkpoint, or ``last``; trust: who must have signed it, None asks nobody.
+    Args:
+        path: a run folder.
+        which: ``best``, the chosen checkpoint, or ``last``.
+        trust: who must have signed it; None asks for nobody but whom the process' environment names.
 
     Raises:
         UserError: where ``path`` holds no run, no such checkpoint, or a damaged one; PolicyError where it is not signed
             as ``trust`` wants it.
     """
     folder = RunFolder.open(path)
-    if trust is not None:
-        require_signed(folder.checkpoints, entry_of(folder.checkpoints, which), trust)
+    weights = verified_weights(folder, which, trust)  # first: nothing is built by a configuration that nobody signed
     config = folder.config()
     validate(config)
     module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
     detectors: list[Detector] = build_each(config.detector)
     for detector in detectors:
         detector.attach(module)  # its statistics lie in the checkpoint
-    load_weights(module, folder.checkpoints, which, trust)
-    return module, detectors
+    weights.load_into(module)
+    return Watched(folder, weights.entry, module, detectors)
 
 
 def moved(module: GenerativeModule, device: str) -> GenerativeModule:

@@ -5,32 +5,39 @@ Beside each checkpoint lies ``epoch-N.sg.json``, a signed statement with the dig
 moment has none unsigned.
 """
 
-import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from securegan.errors import UserError
+from securegan.runs.folder import CONFIG, SPEC, RunFolder
 from securegan.security.durable import written
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import dsse, statement
 from securegan.security.provenance.authenticity import authenticate
 from securegan.security.provenance.directory import LIMIT
 from securegan.security.provenance.files import digest_file, read_regular
-from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.sidecar import SUFFIX
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import DirectoryOrigin, Statement, Subject
-from securegan.security.provenance.trust import Trust, read_store
+from securegan.security.provenance.trust import Trust
+from securegan.security.provenance.verdicts import Verdict
 
 PURPOSE: Final = "checkpoint"
-BESIDE = ("config.yaml", "data.json")  # of the run folder
+BESIDE = (CONFIG, SPEC)  # of the run folder
 
 
-def trust_store(path: Path | None) -> Trust:
-    """The trust store of a file, by default ``store.json`` where this machine remembers what it trusts."""
-    memory = Memory()
-    return read_store(path or memory.folder / "store.json", memory)
+def require_trusted(signer: Signer | None, trust: Trust) -> None:
+    """Raises PolicyError where checkpoints signed by ``signer`` now would not be loaded: before they are trained."""
+    if signer is None:
+        raise PolicyError("signatures are required, and this run would sign nothing: give security=signed.")
+    key = trust.keys.get(signer.kid)
+    verdict = Verdict.UNKNOWN_SIGNER if key is None else key.standing(PURPOSE, datetime.now(UTC))
+    if verdict is not None:
+        raise PolicyError(
+            f"signatures are required, and those of this run would not count: {verdict} ({signer.kid} in the store "
+            f"{trust.contents.name}); add its key with securegan trust add --for checkpoint."
+        )
 
 
 def signature_of(entry: Mapping[str, Any]) -> str:
@@ -38,22 +45,24 @@ def signature_of(entry: Mapping[str, Any]) -> str:
     return Path(entry["file"]).stem + SUFFIX
 
 
-def sign_checkpoint(run: Path, entry: Mapping[str, Any], signer: Signer, seed: int) -> None:
-    """Vouch for a checkpoint of the run in ``run``, whose files are complete."""
-    names = [*BESIDE, *(f"checkpoints/{name}" for name in (entry["file"], entry["weights"]["file"]))]
-    subjects = tuple(Subject(name, digest_file(run / name)) for name in names)
+def sign_checkpoint(folder: RunFolder, entry: Mapping[str, Any], signer: Signer, seed: int) -> None:
+    """Vouch for a checkpoint whose files are complete, and for the configuration that ``folder`` holds."""
+    files = [f"{folder.checkpoints.name}/{name}" for name in (entry["file"], entry["weights"]["file"])]
+    digests = {name: folder.digest(name) for name in BESIDE} | {name: digest_file(folder.path / name) for name in files}
+    subjects = tuple(Subject(name, digest) for name, digest in digests.items())
     origin = DirectoryOrigin(holds="checkpoint", model=entry["weights"]["sha256"], seed=seed)
     signed = dsse.sign(statement.PAYLOAD, Statement(subjects, origin).payload(), signer)
-    with written(run / "checkpoints" / signature_of(entry), replace=True, mode=0o644) as file:
+    with written(folder.checkpoints / signature_of(entry), replace=True, mode=0o644) as file:
         file.write(signed)
 
 
 class Vouched:
     """What a trusted key signed of a checkpoint."""
 
-    def __init__(self, run: Path, entry: Mapping[str, Any], trust: Trust) -> None:
-        """Raises PolicyError where nobody, or nobody trusted, signed it."""
-        path = run / "checkpoints" / signature_of(entry)
+    def __init__(self, folder: RunFolder, entry: Mapping[str, Any], trust: Trust) -> None:
+        """Raises PolicyError where nobody who is trusted signed it together with the configuration of ``folder``."""
+        run = folder.path
+        path = folder.checkpoints / signature_of(entry)
         try:
             signed = read_regular(path, LIMIT)
         except OSError as error:
@@ -67,17 +76,10 @@ class Vouched:
             raise PolicyError(f"the checkpoint {entry['file']} of {run} is refused: {error}") from error
         self.run = run
         self.digests = {subject.name: subject.sha256 for subject in found.subjects}
+        for name in BESIDE:
+            self.check(name, folder.digest(name))
 
-    def check(self, name: str, content: bytes) -> None:
-        """Raises PolicyError where ``content`` is not what was signed as the run's file ``name``."""
-        if self.digests.get(name) != hashlib.sha256(content).hexdigest():
-            raise PolicyError(f"{self.run / name} is refused: it is not what was signed.")
-
-    def check_file(self, name: str) -> None:
-        """The same of a file that lies there, of any size."""
-        try:
-            found = digest_file(self.run / name)
-        except OSError as error:
-            raise UserError(f"{self.run / name} cannot be read: {error.strerror}.") from error
-        if self.digests.get(name) != found:
+    def check(self, name: str, digest: str) -> None:
+        """Raises PolicyError where ``digest`` (SHA-256) is not that of what was signed as the run's file ``name``."""
+        if self.digests.get(name) != digest:
             raise PolicyError(f"{self.run / name} is refused: it is not what was signed.")

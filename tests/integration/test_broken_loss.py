@@ -16,6 +16,7 @@ from securegan.models.hybrid.lightning_model import Hybrid
 from securegan.models.vae.lightning_model import VAE
 from securegan.models.vae.mixture import LatentMixture
 from securegan.runs.checkpoints import verified
+from securegan.runs.folder import RunFolder
 
 WIDTHS = {
     GAN: ("generator", "discriminator", "class"),
@@ -55,7 +56,7 @@ def test_the_last_saved_point_is_kept(
     )
     with pytest.raises(UserError, match=expected):
         run_in_process(folder, *[s for s in settings if not s.startswith("attack.")])
-    path, entry = verified(folder / "checkpoints", "last")
+    path, entry = verified(RunFolder(folder), "last")
     assert entry["epoch"] == 1
     state = torch.load(path, weights_only=True)["state_dict"]
     if model is VAE:

@@ -39,7 +39,7 @@ def assert_figures_are_those_of_one_process(folder: Path) -> Experiment:
     config = RunFolder.open(folder).config()
     config.trainer.strategy, config.trainer.devices = "auto", 1
     with Experiment(RunFolder.open(folder), config, resumed=True) as alone:
-        load_weights(alone.module, folder / "checkpoints")
+        load_weights(alone.module, alone.folder)
         outcome = alone.evaluation.measure(alone.module, alone.data, "test", final=True)
     checks = json.loads((folder / "metrics.json").read_text())["checks"]
     assert [(check.name, check.surface, check.passed) for check in outcome.checks] == [

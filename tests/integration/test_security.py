@@ -40,7 +40,11 @@ def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyRing:
 
 
 def test_a_secured_run(
-    ring: KeyRing, tmp_path: Path, run_in_process: Callable[..., Any], small_settings: list[str]
+    ring: KeyRing,
+    tmp_path: Path,
+    run_in_process: Callable[..., Any],
+    small_settings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "run"
     plain = [*small_settings, "attack=none", "defense=none", "logger=[csv,wandb]", "logger.wandb.mode=offline"]
@@ -79,6 +83,21 @@ def test_a_secured_run(
     # a resumed run reads a pickled file: not without the signature
     with Experiment.resume(folder):
         pass
+    # nor where whoever changed the folder says that it needs none
+    config = folder / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("require_signed: true", "require_signed: false"))
+    with Experiment.resume(folder):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setenv("SECUREGAN_REQUIRE_SIGNED", "1")
+        with pytest.raises(PolicyError, match=r"config\.yaml is refused"):
+            Experiment.resume(folder)
+        (folder / "checkpoints" / "index.json").rename(folder / "kept")
+        with pytest.raises(PolicyError, match="no saved point"):
+            Experiment.resume(folder)
+        (folder / "kept").rename(folder / "checkpoints" / "index.json")
+    config.write_text(text)
     (folder / "checkpoints" / f"{Path(index['last']['file']).stem}.sg.json").unlink()
     with pytest.raises(PolicyError, match="signatures are required"):
         Experiment.resume(folder)

@@ -53,7 +53,7 @@ def _make_run(path: Path, *overrides: str, flagged: float = 0.2, signer: Signer 
     entry = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": weights}
     if signer is not None:
         (folder.checkpoints / entry["file"]).write_bytes(b"nobody reads it")
-        sign_checkpoint(path, entry, signer, 0)
+        sign_checkpoint(folder, entry, signer, 0)
     write_json(folder.checkpoints / "index.json", {"last": entry, "best": entry})
     folder.release()
     return path

@@ -20,7 +20,6 @@ from securegan.errors import ConfigError, UserError
 from securegan.release.settings import Security
 from securegan.runs.checkpoints import sha256
 from securegan.runs.export import export_generator, load_generator
-from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import load_module
 
 Office = Any
@@ -184,9 +183,9 @@ def test_no_secret_lies_in_checkpoints_configuration_or_logs(
     from securegan.runs.sampling import load_watched
 
     keys = Security(encrypt=True).find_keys()
-    module, detectors = load_watched(run)
+    found = load_watched(run)
     out = tmp_path / "out"
-    released = release(module, detectors, Source.of(RunFolder.open(run)), out, 3, keys, Order())
+    released = release(found.module, found.detectors, Source.of(found.folder, found.entry), out, 3, keys, Order())
     summarise(released, out, keys)
     export_generator(run, tmp_path / "export", "safetensors", signer=keys.signer)
     told = "".join([repr(keys), repr(keys.signer), repr(released), repr(vars(Security())), str(keys.ring), caplog.text])

@@ -19,6 +19,7 @@ from securegan.release.anomaly import Calibration
 from securegan.release.intake import Gate
 from securegan.release.plan import PLAN, Plan, opened
 from securegan.runs.checkpoints import load_weights, read_index
+from securegan.runs.folder import CONFIG, SPEC, RunFolder
 from securegan.runs.sampling import load_module
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.statement import ImageOrigin
@@ -66,7 +67,7 @@ def parsers(run: Path, place: Path, office: Any) -> dict[str, tuple[bytes, Parse
         (folder / "w.safetensors").write_bytes(content)
         entry = {"file": "w.ckpt", "epoch": 1, "sha256": "", "weights": about}
         (folder / "index.json").write_text(json.dumps({"best": entry}))
-        return load_weights(module, folder)
+        return load_weights(module, RunFolder(place))
 
     def released(content: bytes) -> object:
         (place / "release" / PLAN).write_bytes(content)
@@ -81,6 +82,8 @@ def parsers(run: Path, place: Path, office: Any) -> dict[str, tuple[bytes, Parse
             (place / "intake.json").read_bytes(),
             lambda c: read("intake.json", c, lambda: Calibration.load(place, "w")),
         ),
+        CONFIG: ((run / CONFIG).read_bytes(), lambda c: read(CONFIG, c, lambda: RunFolder(place).config())),
+        SPEC: ((run / SPEC).read_bytes(), lambda c: read(SPEC, c, lambda: RunFolder(place).spec())),
         "weights": (whole[:4000], weights),
         "an image": (png, lambda c: gate.check("a.png", c, None)),
         "a sidecar": (signed, lambda c: gate.check("a.png", png, c)),
@@ -105,7 +108,7 @@ def fuzz(name: str, run: Path, place: Path, office: Any, examples: int) -> int:
     return count
 
 
-NAMES = ["index.json", "release.json", "intake.json", "weights", "an image", "a sidecar"]
+NAMES = ["index.json", "release.json", "intake.json", CONFIG, SPEC, "weights", "an image", "a sidecar"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -54,7 +54,8 @@ def a_plan(**changed: object) -> Plan:
 
 @pytest.fixture(scope="module")
 def watched(run: Path) -> tuple[GenerativeModule, list[Detector]]:
-    return load_watched(run)
+    found = load_watched(run)
+    return found.module, found.detectors
 
 
 Release = Callable[..., Counts]
@@ -323,7 +324,8 @@ def test_releases_share_a_log(release: Release, tmp_path: Path) -> None:
 
 
 def test_an_unfitted_detector_screens_nothing(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    module, detectors = load_watched(make_run(tmp_path / "run"))
+    found = load_watched(make_run(tmp_path / "run"))
+    module, detectors = found.module, found.detectors
     module.attached["mahalanobis"].fitted.fill_(False)  # type: ignore[union-attr, operator]
     with pytest.raises(UserError, match="was not fitted"):
         Screen(module, detectors)

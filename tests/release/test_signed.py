@@ -1,6 +1,7 @@
 """Checkpoints that must be signed by a trusted key, and exports."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from securegan.errors import UserError
+from securegan.experiment import trust_of
+from securegan.release.intake import calibrated
+from securegan.release.release import Source
 from securegan.release.settings import Security
+from securegan.run import take_requirement
+from securegan.runs import sampling
 from securegan.runs.checkpoints import sha256
 from securegan.runs.export import export_generator, load_generator
-from securegan.runs.sampling import load_module
+from securegan.runs.sampling import load_module, load_watched
+from securegan.runs.signed import require_trusted
 from securegan.security.errors import PolicyError
 from securegan.security.provenance.signing import Signer
 
@@ -111,6 +119,88 @@ def test_an_export_with_a_file_more_or_without_signature_is_refused(run: Path, t
     (out / "manifest.sg.json").unlink()
     with pytest.raises(PolicyError, match="no manifest"):
         load_generator(out, office.trust())
+
+
+def test_a_release_names_what_was_loaded(
+    signed: Path, make_run: Callable[..., Path], tmp_path: Path, office: Office
+) -> None:
+    """A run that trains on meanwhile, or somebody who writes there, changes nothing of what a sidecar says."""
+    other = make_run(tmp_path / "other", "seed=1")
+    named = {name: sha256(signed / name) for name in ("config.yaml", "data.json")}
+    weights = sha256(signed / "checkpoints" / "epoch-0001.safetensors")
+    found = load_watched(signed, trust=office.trust())
+    shutil.rmtree(signed / "checkpoints")
+    shutil.copytree(other / "checkpoints", signed / "checkpoints")
+    for name in named:
+        (signed / name).write_text("{}")
+    source = Source.of(found.folder, found.entry)
+    assert (source.model, source.config, source.dataset) == (weights, named["config.yaml"], named["data.json"])
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "data.json"])
+def test_what_was_checked_is_what_a_model_is_built_by(
+    signed: Path, office: Office, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    check = sampling.verified_weights
+
+    def then_changed(*arguments: object) -> object:
+        weights = check(*arguments)  # type: ignore[arg-type]
+        (signed / name).write_text("{}")
+        return weights
+
+    monkeypatch.setattr(sampling, "verified_weights", then_changed)
+    assert load_module(signed, trust=office.trust()).latent_dim == 6
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_environment_asks_for_signatures_whatever_a_run_says(
+    run: Path, signed: Path, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
+) -> None:
+    export_generator(run, tmp_path / "export", "safetensors")
+    if named:
+        shutil.copy(office.store, tmp_path / "store.json")
+        office.store.unlink()
+    monkeypatch.setenv("SECUREGAN_REQUIRE_SIGNED", str(tmp_path / "store.json") if named else "1")
+    config = OmegaConf.load(run / "config.yaml")
+    assert not config.security and trust_of(config) is not None
+    for load in (load_module, calibrated, lambda run: export_generator(run, tmp_path / "out", "safetensors")):
+        with pytest.raises(PolicyError, match="signatures are required"):
+            load(run)
+    with pytest.raises(PolicyError, match="no manifest"):
+        load_generator(tmp_path / "export")
+    load_module(signed)
+    monkeypatch.setenv("SECUREGAN_REQUIRE_SIGNED", "yes")
+    with pytest.raises(UserError, match="the trust store yes cannot be read"):
+        load_module(signed)
+    monkeypatch.setenv("SECUREGAN_REQUIRE_SIGNED", "0")
+    load_module(run)
+
+
+def test_the_command_line_of_a_run_asks_for_signatures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SECUREGAN_REQUIRE_SIGNED", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for given, asked in {
+        ("ckpt=a", "-m"): None,
+        ("ckpt=a", "--require-signed", "-m"): "1",
+        ("--trust", "store.json", "ckpt=a", "-m"): str(tmp_path / "store.json"),
+    }.items():
+        monkeypatch.setenv("SECUREGAN_REQUIRE_SIGNED", "")
+        assert take_requirement(list(given)) == ["ckpt=a", "-m"]
+        assert os.environ["SECUREGAN_REQUIRE_SIGNED"] == (asked or "")
+    assert take_requirement(["--require-signed"]) == []  # where a store was named before
+    assert os.environ["SECUREGAN_REQUIRE_SIGNED"] == str(tmp_path / "store.json")
+
+
+def test_a_run_that_must_be_signed_and_would_not_count_is_not_trained(office: Office) -> None:
+    require_trusted(office.signer, office.trust())
+    with pytest.raises(PolicyError, match="would sign nothing: give security=signed"):
+        require_trusted(None, office.trust())
+    with pytest.raises(PolicyError, match="would not count: unknown signer"):
+        require_trusted(STRANGER, office.trust())
+    trust = office.trust()
+    trust.keys = {kid: key.model_copy(update={"purposes": ["image"]}) for kid, key in trust.keys.items()}
+    with pytest.raises(PolicyError, match="would not count: wrong purpose"):
+        require_trusted(office.signer, trust)
 
 
 def test_settings_find_their_keys_before_anything_is_trained(office: Office) -> None:

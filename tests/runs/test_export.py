@@ -92,7 +92,7 @@ def test_safetensors_give_the_runs_images_bit_for_bit(
 ) -> None:
     out = tmp_path / "out"
     digest = export_generator(runs[kind], out, "safetensors", averaged=averaged, which="last")
-    module = export.load_module(runs[kind], "last").eval()
+    module = load_module(runs[kind], "last").eval()
     given = inputs(module.spec.num_classes if module.conditional else 0)
     z, y = (*given, None)[:2]
     expected, other = module.generate(z, y), module.generate_raw(z, y)  # type: ignore[arg-type]

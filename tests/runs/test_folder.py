@@ -77,20 +77,22 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
-    file = tmp_path / "epoch-0001.ckpt"
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    file = run.checkpoints / "epoch-0001.ckpt"
     file.write_bytes(b"weights")
     weights = {"file": "epoch-0001.safetensors", "sha256": ""}
     entry = {"file": file.name, "epoch": 1, "sha256": sha256(file), "weights": weights}
-    (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
-    assert verified(tmp_path, "last")[0] == file
+    (run.checkpoints / "index.json").write_text(json.dumps({"last": entry}))
+    assert verified(run, "last")[0] == file
     with pytest.raises(UserError, match=r"no 'best' checkpoint.*--checkpoint last"):
-        verified(tmp_path, "best")
+        verified(run, "best")
     file.write_bytes(b"weighta")
     with pytest.raises(UserError, match="damaged"):
-        verified(tmp_path, "last")
+        verified(run, "last")
     file.unlink()
     with pytest.raises(UserError, match="missing"):
-        verified(tmp_path, "last")
+        verified(run, "last")
 
 
 @pytest.mark.parametrize("name", ["../epoch-0001.ckpt", "/etc/passwd", "a/b"])
@@ -120,6 +122,50 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
         RunFolder.open(tmp_path).config()
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "a/${oc.env:HOME}/b", "${seed}", "[1, '${seed}']", "{a: '${x}'}"])
+def test_a_stored_config_reads_nothing_from_elsewhere(tmp_path: Path, value: str) -> None:
+    """What somebody else's run says of its data or its name could carry an environment variable out of the machine."""
+    value = value if value[0] in "[{" else f"'{value}'"
+    (tmp_path / "config.yaml").write_text(f"seed: 0\nname: {value}\n")
+    with pytest.raises(UserError, match=r"config\.yaml is refused: '.*' stands for another value"):
+        RunFolder.open(tmp_path).config()
+
+
+def test_a_run_whose_config_could_not_be_read_again_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stands for another value"):
+        RunFolder.create(tmp_path / "run", OmegaConf.create({"name": r"\${oc.env:HOME}"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stored_config_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    file.write_text(bomb)
+    with pytest.raises(UserError, match="has a YAML alias"):
+        RunFolder.open(tmp_path).config()
+    file.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"config\.yaml is damaged"):
+        RunFolder.open(tmp_path).config()
+    with file.open("wb") as opened:
+        opened.truncate(2**40)
+    with pytest.raises(UserError, match=r"more than 262,144 bytes"):
+        RunFolder.open(tmp_path).config()
+    (tmp_path / "data.json").symlink_to(file)
+    with pytest.raises(UserError, match=r"data\.json is refused: it has more than"):
+        RunFolder.open(tmp_path).spec()
+
+
+def test_what_a_folder_was_read_as_stays(tmp_path: Path) -> None:
+    """Whoever writes there meanwhile changes neither what is used nor the digest that is said of it."""
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 0\n")
+    folder = RunFolder.open(tmp_path)
+    assert folder.digest("config.yaml") == sha256(file)
+    file.write_text("seed: 1\n")
+    assert folder.config().seed == 0 and folder.digest("config.yaml") != sha256(file)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The configuration that a run was started with, read back: plain values, whoever wrote the file."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from securegan.errors import UserError
+
+
+def read_config(file: Path, content: bytes) -> DictConfig:
+    """The mapping of plain values that a run wrote. Raises UserError, naming ``file``, where ``content`` is none.
+
+    An interpolation could show an environment variable (``oc.env``) to whatever the value is given to, and what YAML's
+    anchors share is copied for each use: a few bytes could take all memory.
+    """
+    try:
+        text = content.decode()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise UserError(f"{file} is refused: it has a YAML alias, which no run writes.")
+        config = OmegaConf.load(io.StringIO(text))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{file} is damaged ({reason}): the run cannot be continued.") from error
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{file} is damaged: expected a mapping.")
+    for value in _values(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{file} is refused: {value[:80]!r} stands for another value, and plain ones are expected.")
+    return config
+
+
+def _values(plain: Any) -> Iterator[Any]:
+    if not isinstance(plain, dict | list):
+        yield plain
+        return
+    for part in plain.values() if isinstance(plain, dict) else plain:
+        yield from _values(part)
