@@ -2,14 +2,13 @@
 
 import argparse
 import os
-import signal
 import stat
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from securegan.cli.ending import ended_tidily
 from securegan.cli.keys import add_ring, open_ring
 from securegan.cli.parser import PROGRAM, Commands
 from securegan.cli.terminal import complain, say
@@ -136,7 +135,7 @@ def _open(arguments: argparse.Namespace) -> None:
         return
     ring = open_ring(arguments)
     out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
-    with _ended_tidily():
+    with ended_tidily():
         header = open_envelope(
             source,
             sys.stdout.buffer if out == STREAM else out,
@@ -151,25 +150,6 @@ def _open(arguments: argparse.Namespace) -> None:
             f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
             f"the {header.facts.form} in it is {out}"
         )
-
-
-@contextmanager
-def _ended_tidily() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as an exception does: what was opened so far does not stay behind."""
-
-    def end(number: int, frame: object) -> None:
-        while caught:
-            signal.signal(caught.pop(), signal.SIG_IGN)  # to the end of the process: the first does it all
-        sys.exit(128 + number)
-
-    caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for each in caught:
-        signal.signal(each, end)
-    try:
-        yield
-    finally:
-        for each in caught:
-            signal.signal(each, signal.SIG_DFL)
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:
