@@ -29,8 +29,9 @@ from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.inspection import inspect
 from securegan.security.provenance.log import Entry, Log
 from securegan.security.provenance.signing import Signer
-from securegan.security.provenance.statement import TIME, ImageOrigin
+from securegan.security.provenance.statement import ImageOrigin
 from securegan.security.provenance.trust import PURPOSES, Contents, Trust, trusted_key
+from securegan.security.spelling import as_text
 
 SIZES = (32, 256)
 IMAGES = 500
@@ -44,7 +45,7 @@ def believed() -> Trust:
     """A trust store with the one key."""
     start = datetime.now(UTC) - timedelta(days=1)
     key = trusted_key("release", SIGNER.public, PURPOSES, start, start + timedelta(days=30))
-    until = (start + timedelta(days=30)).strftime(TIME)
+    until = as_text(start + timedelta(days=30))
     return Trust(Contents(name="benchmark", version=1, time=key.since, until=until, keys=[key]))
 
 

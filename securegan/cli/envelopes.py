@@ -314,7 +314,7 @@ def _sealers_of(header: "Header") -> str:
 
 
 def _told(header: "Header") -> list[str]:
-    from securegan.security.keys.key import as_text
+    from securegan.security.spelling import as_text
 
     facts = header.facts
     lines = {

@@ -98,8 +98,8 @@ def _add(arguments: argparse.Namespace) -> None:
 def _revoke(arguments: argparse.Namespace) -> None:
     from securegan.security.provenance.memory import Memory
     from securegan.security.provenance.requirement import given_store
-    from securegan.security.provenance.statement import moment
     from securegan.security.provenance.trust import change_store, revoke
+    from securegan.security.spelling import moment
 
     try:
         at = moment(arguments.at) if arguments.at else datetime.now(UTC)

@@ -175,7 +175,7 @@ def _logged(folder: Path, trust: "Trust") -> "Logged":
     from securegan.security.provenance.auditing import audit
     from securegan.security.provenance.log import Log
     from securegan.security.provenance.memory import Memory
-    from securegan.security.provenance.statement import moment
+    from securegan.security.spelling import moment
 
     first: dict[str, datetime] = {}
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from securegan.errors import UserError
 from securegan.security.errors import PolicyError
 from securegan.security.keys.secret import Kind, kid_of_public, pem_of
+from securegan.security.spelling import as_text, moment
 
 Status = Literal["active", "decrypt-only", "revoked"]
 Use = Literal["seal", "open", "sign"]
@@ -24,11 +25,6 @@ SKEW = timedelta(minutes=5)  # by which the clocks of two machines may differ
 def now() -> datetime:
     """The time in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def as_text(moment: datetime) -> str:
-    """``2026-11-21T20:13:04Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,8 @@ class Key:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "Key":
         """Raises KeyError, TypeError or ValueError for what :meth:`to_json` did not write."""
-        times = {name: _time(found[name]) for name in ("created", "begins", "expires", "revoked_at")}
+        written = {name: found[name] for name in ("created", "begins", "expires", "revoked_at")}
+        times = {name: None if text is None else moment(text) for name, text in written.items()}
         created, begins = times["created"], times["begins"]
         if created is None or begins is None or set(found) != FIELDS:
             raise ValueError("fields")
@@ -147,7 +144,3 @@ class Key:
 
 
 FIELDS = {*Key.__dataclass_fields__}
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

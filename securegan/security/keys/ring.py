@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +16,7 @@ from securegan.security.durable import flush_folder, written
 from securegan.security.errors import PolicyError
 from securegan.security.keys.key import KINDS, PURPOSES, Key, now
 from securegan.security.keys.secret import SIZE, Kind, kid_of, public_part, read_secret, write_secret
+from securegan.security.spelling import unique
 
 FOLDER = "SECUREGAN_KEYS"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -221,7 +221,7 @@ class KeyRing:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"the key ring {self.folder} cannot be read: {error}.") from error
         try:
-            found = json.loads(text, object_pairs_hook=_once)
+            found = json.loads(text, object_pairs_hook=unique)
             if found.keys() != {"format", "keys"} or found["format"] != 1:
                 raise ValueError("format")
             keys = [Key.from_json(one) for one in found["keys"]]
@@ -234,13 +234,6 @@ class KeyRing:
 
 def _may_be_kid(text: str) -> bool:
     return len(text) >= 8 and KID.fullmatch(text.ljust(32, "0")) is not None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
 
 
 def _check(name: str, kind: Kind, purposes: Sequence[str], expires: datetime | None, begins: datetime | None) -> None:

@@ -12,8 +12,8 @@ from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from securegan.security.provenance.note import LIMIT, Checkpoint, read_checkpoint
 from securegan.security.provenance.signing import PublicKey
-from securegan.security.provenance.statement import moment
 from securegan.security.provenance.trust import Trust, TrustedKey
+from securegan.security.spelling import moment
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ no byte of it can be changed, though JSON and base64 know many ways to write the
 """
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from typing import NamedTuple
 
 from securegan.security.errors import AuthenticationError
 from securegan.security.provenance.signing import PublicKey, Signer
+from securegan.security.spelling import from_base64
 
 LAYOUT = '{"payload":"%s","payloadType":"%s","signatures":[{"keyid":"%s","sig":"%s"}]}\n'
 READ = re.compile(
@@ -51,14 +52,7 @@ def read(data: bytes, kind: str, what: object) -> Envelope:
     found = READ.fullmatch(data)
     if found is None or found[2].decode() != kind:
         raise AuthenticationError(what)
-    return Envelope(kind, found[3].decode(), _decoded(found[1], what), _decoded(found[4], what))
-
-
-def _decoded(text: bytes, what: object) -> bytes:
     try:
-        plain = b64decode(text, validate=True)
+        return Envelope(kind, found[3].decode(), from_base64(found[1]), from_base64(found[4]))
     except ValueError as error:
         raise AuthenticationError(what) from error
-    if b64encode(plain) != text:  # bits that base64 does not use
-        raise AuthenticationError(what)
-    return plain

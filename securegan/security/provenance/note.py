@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from securegan.security.errors import AuthenticationError
 from securegan.security.provenance.merkle import HASH
 from securegan.security.provenance.signing import SIGNATURE, PublicKey, Signer
+from securegan.security.spelling import from_base64
 
 LIMIT = 64 * 2**10  # bytes of a note
 MAX_SIGNATURES = 32  # of which all but those of known keys are passed over
@@ -48,9 +49,12 @@ def open_note(data: bytes, name: str, keys: Iterable[PublicKey], what: object) -
     found: PublicKey | None = None
     known = {key_id(name, key): key for key in keys}
     for each in signatures:
-        blob = None if each is None else _plain(each[2])
-        if each is None or blob is None:
+        if each is None:
             raise AuthenticationError(what)
+        try:
+            blob = from_base64(each[2])
+        except ValueError as error:
+            raise AuthenticationError(what) from error
         key = known.get(blob[:4]) if each[1] == name else None
         if key is None:
             continue
@@ -87,15 +91,6 @@ def read_checkpoint(data: bytes, keys: Iterable[PublicKey], what: object) -> tup
     if len(lines) != 4 or not re.fullmatch(r"0|[1-9][0-9]{0,15}", lines[1]):
         raise AuthenticationError(what)
     try:
-        return Checkpoint(lines[0], int(lines[1]), _plain(lines[2]) or b""), key
+        return Checkpoint(lines[0], int(lines[1]), from_base64(lines[2])), key
     except ValueError as error:
         raise AuthenticationError(what) from error
-
-
-def _plain(text: str) -> bytes | None:
-    """Base64 in its one form."""
-    try:
-        found = b64decode(text, validate=True)
-    except ValueError:
-        return None
-    return found if b64encode(found).decode() == text else None

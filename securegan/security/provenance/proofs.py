@@ -5,7 +5,7 @@ tlog-witness): that its newest checkpoint goes on from an older one.
 """
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from securegan.security.provenance.auditing import log_keys, require_log_key
 from securegan.security.provenance.files import read_given
 from securegan.security.provenance.log import Entry, Log, read_entry
 from securegan.security.provenance.note import Checkpoint
-from securegan.security.provenance.statement import moment
 from securegan.security.provenance.trust import Trust
+from securegan.security.spelling import from_base64, moment
 
 MAGIC = "c2sp.org/tlog-proof@v1"
 SUFFIX = ".tlog-proof"
@@ -59,10 +59,8 @@ def check_inclusion(proof: bytes, trust: Trust, what: object) -> Proven:
     checkpoint, key = note.read_checkpoint(signed, log_keys(trust), what)
     index = int(found[2])
     try:
-        line = b64decode(found[1], validate=True)
+        line = from_base64(found[1])
         entry = read_entry(line)
-        if b64encode(line).decode() != found[1]:
-            raise ValueError
     except ValueError as error:
         raise AuthenticationError(what) from error
     leaf = merkle.leaf_hash(line)
@@ -119,8 +117,8 @@ def _opened(proof: bytes, form: re.Pattern[str], what: object) -> tuple[re.Match
     found = form.match(text)
     if found is None:
         raise AuthenticationError(what)
-    lines = found[found.re.groups].split("\n")[:-1]
-    hashes = [b64decode(line) for line in lines]
-    if any(b64encode(each).decode() != line for each, line in zip(hashes, lines, strict=True)):
-        raise AuthenticationError(what)
+    try:
+        hashes = [from_base64(line) for line in found[found.re.groups].split("\n")[:-1]]
+    except ValueError as error:
+        raise AuthenticationError(what) from error
     return found, text[found.end() :].encode(), hashes

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import strict_json
+from securegan.security.spelling import as_text, moment
 
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -23,21 +24,12 @@ LIMIT = 256 * 2**20  # bytes of a statement: a directory of a million files
 MAX_NAME = 255
 BYTES, PIXELS = "sha256", "pixelSha256"  # the names of a subject's digests
 HEX = re.compile(r"[0-9a-f]{64}")
-TIME = "%Y-%m-%dT%H:%M:%SZ"
 SHOWN = re.compile(r"[^\x00-\x1f\x7f-\x9f\\]+")  # no control character, no backslash
 
 
 def now() -> str:
     """The time, as it stands in statements, logs and trust stores: UTC, to the second."""
-    return datetime.now(UTC).strftime(TIME)
-
-
-def moment(text: str) -> datetime:
-    """The time that ``text`` says. Raises ValueError where it does not read ``2026-11-21T20:13:10Z``."""
-    found = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    if found.strftime(TIME) != text:
-        raise ValueError(f"the time {text} is not written as {now()}")
-    return found
+    return as_text(datetime.now(UTC))
 
 
 def _time(text: str) -> str:

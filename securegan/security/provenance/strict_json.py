@@ -6,6 +6,8 @@ No key twice, no fraction, NaN or infinity, no number beyond 64 bits, no half of
 import json
 from typing import Any, NoReturn
 
+from securegan.security.spelling import unique
+
 LARGEST = 2**64
 
 
@@ -16,7 +18,7 @@ def parse(data: bytes, *, limit: int) -> Any:
     try:
         text = data.decode()
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_refused, parse_constant=_refused
+            text, object_pairs_hook=unique, parse_int=_integer, parse_float=_refused, parse_constant=_refused
         )
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
@@ -28,13 +30,6 @@ def parse(data: bytes, *, limit: int) -> Any:
 def write(value: Any) -> bytes:
     """``value`` in the one layout used here: sorted keys, no blanks, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _integer(text: str) -> int:

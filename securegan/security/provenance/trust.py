@@ -6,7 +6,7 @@ revocations back for ever.
 """
 
 import hashlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,8 +25,9 @@ from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.files import read_given
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import PublicKey, Signer
-from securegan.security.provenance.statement import TIME, Count, Facts, Text, Time, moment
+from securegan.security.provenance.statement import Count, Facts, Text, Time
 from securegan.security.provenance.verdicts import Verdict
+from securegan.security.spelling import as_text, from_base64, moment
 
 KIND = "application/vnd.securegan.trust+json"
 LIMIT = 4 * 2**20  # bytes of a store
@@ -36,10 +37,7 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def _public(text: str) -> str:
-    raw = b64decode(text, validate=True)
-    if b64encode(raw).decode() != text:
-        raise ValueError("base64 with bits it does not use")
-    PublicKey(raw)
+    PublicKey(from_base64(text))
     return text
 
 
@@ -62,7 +60,7 @@ class TrustedKey(Facts):
 
     @cached_property
     def key(self) -> PublicKey:
-        return PublicKey(b64decode(self.public))
+        return PublicKey(from_base64(self.public))
 
     @cached_property
     def valid(self) -> tuple[datetime, datetime]:
@@ -161,7 +159,7 @@ def new_store(path: Path, name: str, root: Signer, memory: Memory, days: int = 3
         raise UserError(f"{path} exists: choose another name, or add keys to it with securegan trust add.")
     start = datetime.now(UTC)
     try:
-        contents = Contents(name=name, version=1, time=start.strftime(TIME), until=_after(start, days), keys=[])
+        contents = Contents(name=name, version=1, time=as_text(start), until=_after(start, days), keys=[])
     except ValidationError as error:
         raise UserError(f"the store cannot be named '{name}': {error.errors()[0]['msg']}.") from error
     data = _signed(contents, root)
@@ -199,7 +197,7 @@ def _changed(
         raise UserError(f"{path} is under the root {signed_by.kid}, not under {root.kid}.")
     start = datetime.now(UTC)
     version, keys = contents.version + 1, change(contents.keys)
-    update = {"version": version, "time": start.strftime(TIME), "until": _after(start, days), "keys": keys}
+    update = {"version": version, "time": as_text(start), "until": _after(start, days), "keys": keys}
     changed = contents.model_copy(update=update)
     try:
         Trust(changed, root.public)
@@ -233,8 +231,8 @@ def trusted_key(name: str, key: PublicKey, purposes: Sequence[Purpose], since: d
             name=name,
             public=b64encode(key.raw).decode(),
             purposes=list(purposes),
-            since=since.strftime(TIME),
-            until=until.strftime(TIME),
+            since=as_text(since),
+            until=as_text(until),
         )
     except ValidationError as error:
         said = error.errors()[0]
@@ -249,7 +247,7 @@ def revoke(
     Raises UserError for a time to come: until then everything would stand.
     """
     if at > datetime.now(UTC) + SKEW:
-        raise UserError(f"a key cannot be revoked at {at.strftime(TIME)}, which has not come.")
+        raise UserError(f"a key cannot be revoked at {as_text(at)}, which has not come.")
     changed = []
     for key in keys:
         if key.key.kid == kid:
@@ -257,7 +255,7 @@ def revoke(
             if before is not None and before.reason == "compromised" and reason == "superseded":
                 raise UserError(f"{key.name} was revoked as compromised at {before.at}; that is not taken back.")
             first = at if before is None else min(at, moment(before.at))
-            key = key.model_copy(update={"revoked": Revocation(reason=reason, at=first.strftime(TIME))})
+            key = key.model_copy(update={"revoked": Revocation(reason=reason, at=as_text(first))})
         changed.append(key)
     return changed
 
@@ -282,4 +280,4 @@ def _signed(contents: Contents, root: Signer) -> bytes:
 
 
 def _after(start: datetime, days: int) -> str:
-    return (start + timedelta(days=days)).strftime(TIME)
+    return as_text(start + timedelta(days=days))

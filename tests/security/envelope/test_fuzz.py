@@ -23,9 +23,10 @@ from securegan.security.envelope.header import BODIES, LATEST, Header, Stanza
 from securegan.security.envelope.recipients import SecretKey
 from securegan.security.envelope.versions import Versions
 from securegan.security.errors import PolicyError
-from securegan.security.keys.key import KINDS, PURPOSES, Key, as_text
+from securegan.security.keys.key import KINDS, PURPOSES, Key
 from securegan.security.keys.ring import KeyRing
 from securegan.security.keys.secret import kid_of_public, pem_of, public_from_pem, read_secret, secret_from_text
+from securegan.security.spelling import as_text
 
 FEW, MANY = 60, 20_000
 KEY = SecretKey(bytes(32))

@@ -13,8 +13,9 @@ from PIL import Image
 
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import Signer
-from securegan.security.provenance.statement import TIME, ImageOrigin
+from securegan.security.provenance.statement import ImageOrigin
 from securegan.security.provenance.trust import PURPOSES, Contents, Purpose, Trust, TrustedKey, trusted_key
+from securegan.security.spelling import as_text
 
 
 class Party(NamedTuple):
@@ -35,7 +36,7 @@ class Lab:
 
     def day(self, number: int) -> str:
         """The time so many days after ``now``, as it stands in statements."""
-        return (self.now + timedelta(days=number)).strftime(TIME)
+        return as_text(self.now + timedelta(days=number))
 
     def trust(self, *keys: TrustedKey) -> Trust:
         """A trust store that was read."""

@@ -18,7 +18,7 @@ from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Entry, Kind, Log
 from securegan.security.provenance.signing import signer_of
-from securegan.security.provenance.statement import TIME
+from securegan.security.spelling import TIME
 
 
 class Console:

@@ -23,6 +23,7 @@ from securegan.security.provenance.pixels import MAX_PIXELS, digest_of, digest_o
 from securegan.security.provenance.statement import ImageOrigin, Statement, Subject, Watermark
 from securegan.security.provenance.trust import revoke
 from securegan.security.provenance.verdicts import Verdict
+from securegan.security.spelling import as_text
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_unknown_signers_and_wrong_purposes(lab, signed: bytes, judged, image: b
 
 def test_expired_and_future_keys(party, lab, image: bytes, judged) -> None:
     def at(moment) -> bytes:
-        time = moment.strftime(statement.TIME)
+        time = as_text(moment)
         return sidecar.sign(image, "a.png", party.signer, ImageOrigin(time=time))
 
     day, late = timedelta(days=1), {"now": lab.end + timedelta(days=100)}

@@ -15,7 +15,6 @@ from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.provenance import dsse, strict_json
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import Signer
-from securegan.security.provenance.statement import TIME
 from securegan.security.provenance.trust import (
     KIND,
     TrustedKey,
@@ -25,6 +24,7 @@ from securegan.security.provenance.trust import (
     revoke,
     trusted_key,
 )
+from securegan.security.spelling import TIME
 
 ROOT, OTHER = Signer(b"r" * 32), Signer(b"o" * 32)
 
