@@ -22,7 +22,7 @@ from securegan.security.keys.key import PURPOSES
 
 Form = Literal["file", "folder"]
 
-MAGIC, VERSION, SUITE = b"SGE1", 1, 1  # suite 1: Cobblestone-256 under a header MAC of HMAC-SHA-256
+MAGIC, VERSION, SUITE = b"SGE1", 1, 2  # suite 2: Cobblestone-256, HMAC-SHA-256 over the header, stanzas bound to it
 MAC = 32
 STANZAS = 16  # at most
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -133,7 +133,7 @@ class Header:
         if (version, suite) != (VERSION, SUITE):
             raise PolicyError(
                 f"it is of version {version} and suite {suite}: expected version {VERSION} and suite {SUITE}; "
-                "a newer SecureGAN may know it."
+                "another SecureGAN may know it."
             )
         facts = Facts.decode(_exactly(source, size))
         count = _exactly(source, 1)[0]

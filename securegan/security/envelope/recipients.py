@@ -1,6 +1,8 @@
 """For whom an envelope is sealed, and who opens it: keys of a ring, keys from elsewhere, passwords.
 
-A recipient wraps the data key into a stanza; an identity unwraps it again, or says that the stanza is not its own.
+A recipient wraps the data key into a stanza; an identity unwraps it again, or says that the stanza is not its own. A
+stanza is bound to the context, the facts of its envelope: in another it opens nothing, though whoever was given the
+data key knows what lies in it.
 """
 
 import os
@@ -12,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from securegan.errors import UserError
 from securegan.security.envelope.backends import Backend, Forged
+from securegan.security.envelope.chunked import expand
 from securegan.security.envelope.header import ARGON2ID, HPKE, KEY_WRAP, SCRYPT, Facts, Header, Stanza
 from securegan.security.envelope.passwords import (
     SALT,
@@ -36,6 +39,7 @@ from securegan.security.keys.secret import (
 )
 
 INFO = b"securegan.org/SGE1/hpke"
+WRAP = b"securegan.org/SGE1/wrap"
 
 
 class Recipient(Protocol):
@@ -57,6 +61,11 @@ class _Unpicklable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds a secret and is not pickled")
+
+
+def _wrapping(secret: bytes, context: bytes) -> bytes:
+    """The key of AES-KWP, which has no associated data to bind ``context`` by: one for each context."""
+    return expand(secret, WRAP + context, SIZE)
 
 
 class SecretKey(_Unpicklable):
@@ -92,7 +101,7 @@ class SecretKey(_Unpicklable):
     def wrap(self, key: bytes, header: Facts, context: bytes, backend: Backend) -> Stanza:
         kid = bytes.fromhex(self.kid)
         if self.kind == "aes256":
-            return Stanza(KEY_WRAP, kid + backend.wrap(self._secret, key))
+            return Stanza(KEY_WRAP, kid + backend.wrap(_wrapping(self._secret, context), key))
         public = public_part(self.kind, self._secret)
         assert public is not None
         return PublicKey(public).wrap(key, header, context, backend)
@@ -103,7 +112,7 @@ class SecretKey(_Unpicklable):
             return None
         wrapped = stanza.body[16:]
         if self.kind == "aes256":
-            return backend.unwrap(self._secret, wrapped)
+            return backend.unwrap(_wrapping(self._secret, context), wrapped)
         return backend.open_with(self._secret, wrapped, INFO + context)
 
 
@@ -148,7 +157,7 @@ class Password(_Unpicklable):
     def wrap(self, key: bytes, header: Facts, context: bytes, backend: Backend) -> Stanza:
         require_strong(self._password)
         salt = secrets.token_bytes(SALT)
-        wrapping = self.derivation.derive(password_bytes(self._password), salt)
+        wrapping = _wrapping(self.derivation.derive(password_bytes(self._password), salt), context)
         kind = ARGON2ID if isinstance(self.derivation, Argon2id) else SCRYPT
         return Stanza(kind, salt + self.derivation.encode() + backend.wrap(wrapping, key))
 
@@ -157,8 +166,8 @@ class Password(_Unpicklable):
             return None
         salt, parameters, wrapped = stanza.body[:SALT], stanza.body[SALT:-40], stanza.body[-40:]
         kind = Argon2id if stanza.type == ARGON2ID else Scrypt
-        derivation = kind.decode(parameters)
-        return backend.unwrap(derivation.derive(password_bytes(self._password), salt), wrapped)
+        derived = kind.decode(parameters).derive(password_bytes(self._password), salt)
+        return backend.unwrap(_wrapping(derived, context), wrapped)
 
 
 class RingKey:

@@ -1,9 +1,11 @@
 """What an envelope must survive, a test for each: every one of these is refused, and nothing is left behind."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,9 @@ from securegan.security.envelope import chunked, files, passwords, recipients
 from securegan.security.envelope.backends import Backend
 from securegan.security.envelope.chunked import CHUNK, SEALED, Sealer
 from securegan.security.envelope.files import facts_for, open_bytes, open_envelope, seal, seal_bytes
-from securegan.security.envelope.header import ARGON2ID, SCRYPT, Header, Stanza
+from securegan.security.envelope.header import ARGON2ID, SCRYPT, Facts, Header, Stanza
 from securegan.security.envelope.passwords import Argon2id, Scrypt
-from securegan.security.envelope.recipients import Password, Ring, RingKey, SecretKey
+from securegan.security.envelope.recipients import Password, Ring, RingKey, SecretKey, unlock
 from securegan.security.envelope.versions import Expected, Versions
 from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.keys.key import now
@@ -161,11 +163,44 @@ def test_a_sealer_is_of_one_message_and_of_its_length(backend: Backend) -> None:
 
 def test_a_downgrade_is_refused(key: SecretKey) -> None:
     envelope = seal_bytes(PLAIN, [key], facts_for("image"))
-    for at, value in ((4, 0), (4, 2), (5, 0), (5, 2), (5, 255)):
+    for at, value in ((4, 0), (4, 2), (5, 0), (5, 1), (5, 3), (5, 255)):
         forged = bytearray(envelope)
         forged[at] = value
-        with pytest.raises(PolicyError, match="version 1 and suite 1"):
+        with pytest.raises(PolicyError, match="expected version 1 and suite 2"):
             open_bytes(bytes(forged), [key])
+
+
+def test_whoever_was_given_a_data_key_seals_nothing_else_for_its_other_recipients(
+    key: SecretKey, backend: Backend
+) -> None:
+    """Of an envelope for two, one puts the other's stanza before a text of their own, and signs the header anew."""
+    them, pair = SecretKey(b"t" * 32), SecretKey(b"p" * 32, "x25519")
+    password = Password("five words are a password", Scrypt())
+    facts = facts_for("image", "an object", 3)
+
+    def forged(stanzas: tuple[Stanza, ...], to: Facts, data_key: bytes) -> bytes:
+        header, out = Header.make(to, stanzas, data_key), BytesIO()
+        out.write(header.encode())
+        sealer = Sealer(data_key, header.context, out, backend)
+        sealer.write(b"their own")
+        sealer.finish()
+        return out.getvalue()
+
+    for victim in (key, pair, password):
+        header = Header.read(BytesIO(seal_bytes(PLAIN, [victim, them], facts, backend=backend)))
+        data_key = unlock(header, [them], backend)
+        changes: list[dict[str, Any]] = [
+            {"version": 1 << 40},
+            {"object_id": "another"},
+            {"purpose": "checkpoint"},
+            {"form": "folder"},
+        ]
+        changes.append({"created": facts.created + timedelta(seconds=1)})
+        for change in changes[:1] if victim is password else changes:
+            with pytest.raises(AuthenticationError):
+                open_bytes(forged(header.stanzas[:1], replace(facts, **change), data_key), [victim], backend=backend)
+        # in the place of that very envelope they can, as docs/encryption.md says
+        assert open_bytes(forged(header.stanzas[:1], facts, data_key), [victim], backend=backend) == b"their own"
 
 
 def test_recipients_added_removed_or_exchanged_without_the_data_key_are_refused(ring: KeyRing, key: SecretKey) -> None:
