@@ -1,9 +1,11 @@
 """How far an image lies from those that a run was trained on, as one number whose false alarms are known.
 
-The scores of the run's detectors and, where the model has a class head, how far its class probabilities move when the
-image is squeezed (Xu et al. 2018, arXiv 1704.01155: 4 bits a channel, a 3x3 median; L1, the larger of the two). Each is
-brought to the scale of train images (0 their median, 1 their 95th percentile), and the largest counts. The threshold is
-conformal on the calibration split: no more than the stated share of new clean images lies above it, on average.
+The scores of the run's detectors; where the model has a class head, how far its class probabilities move when the image
+is squeezed (Xu et al. 2018, arXiv 1704.01155: 4 bits a channel, a 3x3 median; L1, the larger of the two); and where it
+has an autoencoder, how far what that gives back is from the image (Meng & Chen 2017, arXiv 1705.09064: the root of the
+mean squared error, here of the class that suits the image best). Each is brought to the scale of train images (0 their
+median, 1 their 95th percentile), and the largest counts. The threshold is conformal on the calibration split and set on
+that largest: no more than the stated share of new clean images lies above it, on average, however many there are.
 """
 
 import json
@@ -69,8 +71,12 @@ class Anomaly:
         self.statistics: dict[str, Score] = {d.name: score_of(d, module) for d in detectors if d.fitted}
         if "label" in module.surfaces():
             self.statistics["squeezing"] = self._squeezing
+        if "reconstruction" in module.surfaces():
+            self.statistics["reconstruction"] = self._reconstruction
         if not self.statistics:
-            raise UserError("the run has neither a fitted detector nor a class head: it cannot judge images.")
+            raise UserError(
+                "the run has neither a fitted detector nor a class head nor an autoencoder: it cannot judge images."
+            )
         self.scale: dict[str, tuple[float, float]] = {}
         self._alone = threading.Lock()
 
@@ -118,6 +124,16 @@ class Anomaly:
             self.module.class_logits(shown).softmax(1) for shown in (images, coarse, median_blur(images, 3))
         )
         return torch.stack([(before - other).abs().sum(1) for other in after]).amax(0)
+
+    def _reconstruction(self, images: Tensor) -> Tensor:
+        """An image from outside is of no known class, and one whose class gives it back is like the run's."""
+        module, n = self.module, len(images)
+        classes = range(module.spec.num_classes) if module.conditional else (None,)
+        errors = []
+        for label in classes:
+            labels = None if label is None else torch.full((n,), label, device=images.device)
+            errors.append((module.reconstruct(images, labels) - images).square().mean((1, 2, 3)))
+        return torch.stack(errors).amin(0).clamp_min(1e-12).sqrt()
 
 
 def threshold_of(calibration: Calibration, rate: float) -> float:

@@ -25,13 +25,17 @@ from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.trust import Purpose, Trust, change_store, new_store, read_store, trusted_key
 
 LOUDER = 8.0
-NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
+PARTS = {"gan": ("generator", "discriminator", "class"), "vae": ("encoder", "decoder")}
+PARTS["hybrid"] = (*PARTS["gan"], "encoder")
 SMALL = ["data.max_images=600", "data.calibrate=0.3", "model.latent_dim=6", "attack=none", "logger=none"]
 
 
-def _make_run(path: Path, *overrides: str, flagged: float = 0.2, signer: Signer | None = None) -> Path:
+def _make_run(
+    path: Path, *overrides: str, model: str = "gan", flagged: float = 0.2, signer: Signer | None = None
+) -> Path:
     """Args: flagged: share of images, to which the detectors' thresholds are moved; signer: of the checkpoint."""
-    (config,) = compose_checked([*SMALL, *NARROW, *overrides])
+    narrow = [f"model.{part}_width=4" for part in PARTS[model]]
+    (config,) = compose_checked([*SMALL, f"model={model}", *narrow, *overrides])
     folder = RunFolder.create(path, config)
     data = _data(config)
     folder.write_spec(data.spec)
@@ -67,7 +71,7 @@ def _data(config: DictConfig) -> ImageDataModule:
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
-    """``make_run(path, *overrides, flagged=..., signer=...)``."""
+    """``make_run(path, *overrides, model=..., flagged=..., signer=...)``."""
     return _make_run
 
 

@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from securegan.attacks.shield import shielded
 from securegan.configuration.allowlist import build
 from securegan.configuration.compose import compose_checked
 from securegan.data.folder import Folder
 from securegan.data.module import ImageDataModule
 from securegan.errors import UserError
+from securegan.models.vae.lightning_model import VAE
 from securegan.release import intake, intake_audit
 from securegan.release.anomaly import Anomaly, Calibration, false_alarms, threshold_of
 from securegan.release.intake import Gate, Limits, attach_gate, calibrated, data_of, open_gate
@@ -58,14 +60,59 @@ def noise() -> bytes:
     return png(np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8))
 
 
+@pytest.fixture(scope="module", params=["vae", "hybrid"])
+def coded(
+    request: pytest.FixtureRequest, make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Anomaly, Calibration]:
+    """The gate of a run with an autoencoder."""
+    return calibrated(make_run(tmp_path_factory.mktemp("coded") / "run", model=request.param))
+
+
 def test_the_false_alarms_are_those_stated(watched: tuple[Anomaly, Calibration]) -> None:
-    calibration = watched[1]
+    assert_false_alarms(watched[1])
+    with pytest.raises(UserError, match="calibration images"):
+        threshold_of(watched[1], 1e-4)
+
+
+def assert_false_alarms(calibration: Calibration) -> None:
     for rate in (0.02, 0.1, 0.3):
         threshold = threshold_of(calibration, rate)
         refused, n = false_alarms(calibration, threshold)
         assert abs(refused / n - rate) < 3 * (rate * (1 - rate) * (1 / n + 1 / len(calibration.scores))) ** 0.5
-    with pytest.raises(UserError, match="calibration images"):
-        threshold_of(calibration, 1e-4)
+
+
+def test_an_autoencoder_adds_a_statistic_and_no_false_alarms(
+    coded: tuple[Anomaly, Calibration], data: ImageDataModule
+) -> None:
+    anomaly, calibration = coded
+    assert {"mahalanobis", "reconstruction"} <= set(anomaly.statistics)
+    assert_false_alarms(calibration)
+    images, module = data.chunk("test", 0, 8).images, anomaly.module
+    with shielded(module.victims()):
+        found = anomaly.statistics["reconstruction"](images)
+        given = [module.reconstruct(images, torch.full((8,), label)) for label in range(10)]
+    errors = torch.stack([(one - images).flatten(1).norm(dim=1) for one in given]) / 32
+    assert torch.allclose(found, errors.amin(0)) and not torch.allclose(found, errors[0])
+
+
+def test_what_an_autoencoder_cannot_give_back_is_refused(data: ImageDataModule) -> None:
+    """By its error alone: there is no detector and no class head."""
+    widths = ["model.encoder_width=8", "model.decoder_width=8", "model.latent_dim=8"]
+    module: VAE = build(compose_checked(["model=vae", *widths])[0].model, data.spec, 0)
+    batch = data.chunk("train", 0, 256)
+    optimizer = torch.optim.Adam(module.autoencoder.parameters(), 3e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        (module.autoencoder(batch.images, batch.labels) - batch.images).square().mean().backward()
+        optimizer.step()
+    module.ema.averaged.load_state_dict(module.autoencoder.state_dict())
+    anomaly = Anomaly(module, [], "weights")
+    assert set(anomaly.statistics) == {"reconstruction"}
+    threshold = threshold_of(anomaly.calibrate(data), RATE)
+    clean = data.chunk("test", 0, 100).images
+    assert anomaly.scores(clean).le(threshold).double().mean() > 0.75
+    for kind, unusual in intake_audit._unusual(clean, 0).items():
+        assert anomaly.scores(unusual).gt(threshold).double().mean() > 0.9, kind
 
 
 def test_calibration_is_measured_once_and_needs_the_data_no_more(
@@ -222,21 +269,22 @@ def test_the_audit_of_the_gate_attacks_it(
     anomaly, calibration = watched
     threshold = threshold_of(calibration, RATE)
     monkeypatch.setattr(intake_audit, "STEPS", 25)
+    own = anomaly, threshold
     rows = {
         (row.inputs, row.adversary, row.eps): row.share
-        for row in audit_gate(anomaly, threshold, data, images=4, eps=[0.05, 1.0], seed=0)
+        for row in audit_gate(anomaly, threshold, data, images=4, eps=[0.05, 1.0], seed=0, surrogate=own)
     }
     for kind in ("noise", "inverted", "shuffled"):
         small, whole = (rows[kind, "through the gate", eps] for eps in (0.05, 1.0))
         assert rows[kind, "none", 0.0] <= small <= whole == 1
+        transferred = [rows[kind, "through another run's gate", eps] for eps in (0.05, 1.0)]
+        assert transferred == [small, whole]  # the other is the same here
     assert rows["clean", "none", 0.0] > 0.5
 
 
 def test_the_score_has_a_gradient_and_leaves_no_trace(watched: tuple[Anomaly, Calibration]) -> None:
     anomaly = watched[0]
     before = {name: value.clone() for name, value in anomaly.module.state_dict().items()}
-    from securegan.attacks.shield import shielded
-
     x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     with shielded(anomaly.module.victims()):
         score = anomaly.score(x)
