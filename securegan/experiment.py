@@ -8,9 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytorch_lightning as pl
-import torch
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import Logger
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from securegan.attacks.evasion.base import EvasionAttack
@@ -26,7 +24,6 @@ from securegan.errors import UserError
 from securegan.evaluation.callback import Evaluation, Row
 from securegan.evaluation.evaluator import Evaluator
 from securegan.evaluation.extractors import build_extractors
-from securegan.evaluation.lighter import at_epochs
 from securegan.evaluation.outcome import Outcome
 from securegan.evaluation.protocol import Protocol
 from securegan.evaluation.surfaces import check_surfaces
@@ -37,16 +34,15 @@ from securegan.release.intake import attach_gate
 from securegan.release.release import Order, Source, release
 from securegan.release.settings import Security
 from securegan.release.verification import summarise
-from securegan.reports.csv_logger import CSVLogger
+from securegan.reports.loggers import Loggers
 from securegan.reports.progress import progress
 from securegan.reports.results import RunResults
 from securegan.reports.terminal import print_summary
-from securegan.reports.wandb_logger import WandbLogger
 from securegan.reports.write import write_report
 from securegan.runs.checkpoints import Checkpoints, load_weights, verified, verified_weights
 from securegan.runs.folder import RunFolder
 from securegan.runs.journal import Journal
-from securegan.runs.sampling import as_grid
+from securegan.runs.measured import protocol_of
 from securegan.runs.signed import require_trusted, sign_checkpoint
 from securegan.runs.surrogate import surrogate_of_run
 from securegan.security.errors import PolicyError
@@ -95,7 +91,7 @@ class Experiment:
         self.evaluator = Evaluator(
             self.data, self.judge, extractors, self.attack, self.protocol, self.seed, cache, surrogate
         )
-        self.loggers = self._build_loggers()
+        self.loggers = Loggers(config, folder.path)
         spent = folder.rows[-1].get("seconds") if resumed and folder.rows else None
         self.evaluation = Evaluation(self.evaluator, self.protocol, self.detectors, self._write_row, spent)
         self.trainer = self._build_trainer()
@@ -157,16 +153,6 @@ class Experiment:
         experiment.folder.rows = source.rows
         return experiment
 
-    def _build_loggers(self) -> list[Logger]:
-        plain = OmegaConf.to_container(self.config, resolve=True)
-        loggers = []
-        for name, node in self.config.logger.items():
-            if name == "wandb":
-                loggers.append(build(node, self.folder.path, plain, str(self.config.name or self.folder.path.name)))
-            else:
-                loggers.append(build(node, self.folder.path))
-        return loggers
-
     def _build_trainer(self) -> pl.Trainer:
         callbacks: list[pl.Callback] = [*self.detectors, *self.defenses, self.evaluation]
         callbacks.append(progress(lambda: self.folder.rows))
@@ -175,30 +161,19 @@ class Experiment:
                 self.folder.checkpoints,
                 self.protocol,
                 lambda: self.evaluation.latest,
-                self._flush,
+                self.loggers.flush,
                 None if self.keys is None else self._sign,
             )
         )
-        return build(self.config.trainer, self.folder.path, callbacks, self.loggers)
+        return build(self.config.trainer, self.folder.path, callbacks, self.loggers.each)
 
     def _sign(self, entry: Mapping[str, Any]) -> None:
         assert self.keys is not None
         sign_checkpoint(self.folder, entry, self.keys.signer, self.seed)
 
-    def _flush(self) -> None:
-        for logger in self.loggers:
-            if isinstance(logger, CSVLogger):
-                logger.flush()
-
     def _write_row(self, row: Row, outcome: Outcome) -> None:
         self.folder.add_row(row)
-        for logger in self.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_epoch(row)
-                logger.log_images("samples", as_grid(torch.from_numpy(outcome.examples["samples"])), row["images_seen"])
-                for key, values in outcome.arrays.items():
-                    if values.ndim:
-                        logger.log_histogram(key, values, row["images_seen"])
+        self.loggers.log_epoch(row, outcome)
 
     def fit(self) -> None:
         """Train, from the last saved point where the run is resumed."""
@@ -211,9 +186,7 @@ class Experiment:
             self.data.set_epoch(epoch)  # Lightning opens the first epoch's loader before any hook
             if is_main_process():
                 self.folder.prune(epoch)
-                for logger in self.loggers:
-                    if isinstance(logger, CSVLogger):
-                        logger.prune(self._images_at(epoch))
+                self.loggers.prune(self._images_at(epoch))
         try:
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=point, weights_only=True)
         except UnpicklingError as error:
@@ -244,7 +217,7 @@ class Experiment:
                 "interval": outcome.interval,
                 "notes": [*outcome.notes, *([entry["note"]] if "note" in entry else [])],
             },
-            "protocol": self._protocol(outcome, entry.get("note")),
+            "protocol": protocol_of(self, outcome, entry.get("note")),
             "checks": [vars(check) for check in outcome.checks],
             "seconds": self.evaluation.seconds,
             "attack_seconds": outcome.seconds,
@@ -255,64 +228,6 @@ class Experiment:
             self.folder.write_flagged(**outcome.flagged)
         self.folder.write_metrics()  # last: a run that has it has the rest
         journal.forget()
-
-    def _protocol(self, outcome: Outcome, instead: str | None) -> dict[str, Any]:
-        """How everything was measured; ``instead`` says which checkpoint was taken where none could be chosen."""
-        spec = self.data.spec
-        protocol: dict[str, Any] = {
-            "seed": self.seed,
-            "quality": {
-                "extractor": "judge",
-                "digest": self.judge.digest,
-                "judge_task": self.judge.task,
-                "judge_accuracy": self.judge.accuracy,
-                "n_fake": self.protocol.generated,
-                "n_fake_kept": min(self.protocol.generated, self.protocol.kept_features),
-                "weights": "EMA of the generator, batch norm in evaluation mode",
-                "split": "test",
-                **outcome.protocol["quality"],
-            },
-            "fidelity": outcome.protocol["fidelity"],
-            "data": {
-                "name": spec.name,
-                "channels": spec.channels,
-                "size": spec.size,
-                "num_classes": spec.num_classes,
-                "class_names": list(spec.class_names),
-                "digest": spec.digest,
-                "splits": {split: self.data.split_size(split) for split in ("train", "calibrate", "validate", "test")},
-                "bad_files": self._bad_files(),
-            },
-            "detectors": {
-                d.name: {
-                    "false_positive_rate": d.false_positive_rate,
-                    "noise_norm": self.evaluator.noise[0],
-                    "noise_eps": self.evaluator.noise[1],
-                }
-                for d in self.detectors
-            },
-            "defenses": {d.name: d.facts for d in self.defenses},
-            "selection": instead
-            or (
-                f"lowest {self.evaluation.selection} on the validation split after "
-                f"{100 * self.protocol.choose_after:.0f} % of the epochs, defences at full strength"
-            ),
-        }
-        if self.attack is not None:
-            protocol["surfaces"] = outcome.protocol.get("surfaces", {})
-            lighter = at_epochs(self.attack, self.protocol)
-            protocol["attack"] = {
-                "name": self.attack.name,
-                **self.attack.settings(),
-                "epochs": {"name": lighter.name, **lighter.settings()},
-                "threat_models": outcome.protocol.get("threat_models", {}),
-            }
-        return protocol
-
-    def _bad_files(self) -> dict[str, Any]:
-        bad = self.data.bad
-        named = {"skipped": bad.skipped, "converted": bad.converted}
-        return {"counts": bad.counts, **{kind: [list(file) for file in files[:100]] for kind, files in named.items()}}
 
     def release(self) -> None:
         """The run's set of samples for others, where ``security`` asks for one; rank 0 alone, after :meth:`test`."""
@@ -331,10 +246,7 @@ class Experiment:
             order,
             log=self.security.log,
         )
-        summary = summarise(released, out, self.keys)
-        for logger in self.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_release(summary)
+        self.loggers.log_release(summarise(released, out, self.keys))
 
     def report(self) -> None:
         """Figures, report.html and the closing table; rank 0 alone."""
@@ -349,10 +261,7 @@ class Experiment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for logger in self.loggers:
-            logger.finalize("success" if kind is None else "failed")
-            if isinstance(logger, WandbLogger):
-                logger.finish()  # inside the job: a sweep's next job must not write into this run
+        self.loggers.end("success" if kind is None else "failed")
         self.folder.release()
 
 
