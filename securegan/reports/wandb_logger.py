@@ -1,19 +1,13 @@
 """Weights & Biases as a guest: it may record a run, never stop it, slow it down or ask it anything."""
 
-import json
 import logging
-import netrc
 import os
 import re
 import secrets
-import socket
-import threading
-import urllib.request
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,14 +17,13 @@ from torch import Tensor
 
 from securegan.reports.redaction import redacted
 from securegan.reports.results import X_COLUMN
-from securegan.runs.atomic import write_atomically
+from securegan.reports.wandb_sent import Kind, Sent
+from securegan.reports.wandb_server import has_key, reachable
 
 Mode = Literal["auto", "online", "offline", "disabled"]
-Kind = Literal["steps", "epochs"]
 
 INIT_TIMEOUT = 15.0  # seconds until an unresponsive server is given up
 FINISH_TIMEOUT = 60.0
-CONNECT_TIMEOUT = 4.0
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +63,7 @@ class WandbLogger(Logger):
         self._run: Any = None
         self._closed = False
         self._images_seen: int | None = None
-        self._sent = _Sent(self.folder / "wandb_sent.json")
+        self._sent = Sent(self.folder / "wandb_sent.json")
 
     @property
     def name(self) -> str:
@@ -253,38 +246,6 @@ class WandbLogger(Logger):
         return run
 
 
-class _Sent:
-    """How far an earlier process of this run came, in images seen; and, for the next one, how far this one does."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before = {"steps": -1, "epochs": -1, **self._read()}
-        self.now = dict(self.before)
-
-    def _read(self) -> dict[str, int]:
-        try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {kind: int(found[kind]) for kind in get_args(Kind)}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
-
-    def is_new(self, kind: Kind, images_seen: int | None) -> bool:
-        """Whether no earlier process sent ``kind`` at ``images_seen``."""
-        return images_seen is None or images_seen > self.before[kind]
-
-    def note(self, kind: Kind, images_seen: int | None) -> None:
-        """``kind`` at ``images_seen`` was sent. Written with the next step, when all of an epoch's items were."""
-        if images_seen is not None and images_seen > self.now[kind]:
-            self.now[kind] = images_seen
-            if kind == "steps":
-                self.write()
-
-    def write(self) -> None:
-        """Keep how far this process came, whenever it is killed."""
-        text = json.dumps(self.now)
-        write_atomically(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 def _quiet_settings() -> dict[str, Any]:
     """Nothing printed or captured, nothing about the machine or the command line (which may hold secrets) sent."""
     import wandb
@@ -305,46 +266,6 @@ def _quiet_settings() -> dict[str, Any]:
         "x_save_requirements": False,
     }
     return {key: value for key, value in wanted.items() if key in wandb.Settings.model_fields}
-
-
-def has_key(server: str) -> bool:
-    """Whether the environment or the netrc file holds a key for ``server`` (a URL), without asking anybody."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    named = os.environ.get("NETRC")
-    candidates = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    hosts = {urlsplit(server).netloc, "api.wandb.ai"}
-    for path in candidates:
-        try:
-            entries = netrc.netrc(str(path))
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if any((entries.authenticators(host) or ("", "", ""))[2] for host in hosts):
-            return True
-    return False
-
-
-def reachable(server: str, timeout: float = CONNECT_TIMEOUT) -> bool:
-    """Whether something listens at ``server`` (a URL), or at the proxy on the way to it, within ``timeout`` seconds."""
-    parts = urlsplit(server)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    answered = threading.Event()
-
-    def connect() -> None:
-        try:
-            with socket.create_connection((parts.hostname or "", port), timeout=timeout):
-                answered.set()
-        except OSError:
-            pass
-
-    # In a thread, because a name server that is away blocks for longer than any socket timeout.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return answered.is_set()
 
 
 def _brief(error: BaseException) -> str:

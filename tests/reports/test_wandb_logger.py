@@ -10,7 +10,8 @@ import pytest
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from securegan.reports.wandb_logger import WandbLogger, has_key, reachable
+from securegan.reports.wandb_logger import WandbLogger
+from securegan.reports.wandb_server import has_key, reachable
 
 wandb = pytest.importorskip("wandb")
 
