@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from securegan.errors import UserError
 from securegan.reports.redaction import redacted
-from securegan.runs.folder import AUDIT
+from securegan.runs.folder import AUDIT, CONFIG, RunFolder
 
 X_COLUMN = "images_seen"  # of steps.csv
 DIRECTIONS = ("_real_to_fake", "_fake_to_real")
@@ -176,7 +176,7 @@ class RunResults:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the top level"
             raise UserError(f"{folder / 'metrics.json'} is damaged at {place}: {first['msg']}.") from None
-        config = _read(folder / "config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+        config = _read(folder / CONFIG, lambda path: OmegaConf.to_container(RunFolder(path.parent).config()))
         environment = _read(folder / "environment.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
         return cls(
             folder=folder,
@@ -191,7 +191,7 @@ class RunResults:
             arrays=_flat(_read(folder / "arrays.npz", _load_arrays) or {}, folder / "arrays.npz"),
             examples=_read(folder / "examples.npz", _load_arrays) or {},
             steps=_read(folder / "steps.csv", _load_steps) or {},
-            config=redacted(_mapping(config, folder / "config.yaml")),
+            config=redacted(config or {}),
             environment=redacted(_mapping(environment, folder / "environment.json")),
         )
 
@@ -266,7 +266,6 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
         KeyError,
         EOFError,
         csv.Error,
-        yaml.YAMLError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

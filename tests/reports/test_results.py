@@ -72,6 +72,13 @@ def test_damaged_file_is_named_in_one_sentence(full_run: Path, name: str, conten
     assert "\n" not in str(caught.value) and "damaged" in str(caught.value)
 
 
+def test_a_config_that_would_fill_the_memory_is_refused(full_run: Path) -> None:
+    bomb = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    (full_run / "config.yaml").write_text(f"a0: &a0 [x]\n{bomb}")
+    with pytest.raises(UserError, match="YAML alias"):
+        RunResults.load(full_run)
+
+
 def test_pickled_arrays_are_refused(full_run: Path) -> None:
     np.savez(full_run / "arrays.npz", fidelity_clean=np.array([{"any": "object"}], dtype=object))
     with pytest.raises(UserError, match=r"arrays\.npz"):
