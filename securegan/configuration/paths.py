@@ -7,7 +7,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from securegan.configuration.extractors import ExtractorName
 
-PLACES = ("data.path", "cache_dir", "metrics.inception_weights", "attack.surrogate")
+PLACES = (
+    "data.path", "data.intake", "data.trust", "cache_dir", "metrics.inception_weights", "attack.surrogate",
+    "security.keys", "security.log", "security.trust",
+)  # fmt: skip
 
 
 def with_absolute_paths(config: DictConfig) -> DictConfig:
