@@ -20,6 +20,6 @@ def test_every_place_is_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_home_and_nothing_stay_as_they_are() -> None:
-    (config,) = compose_checked(["security=signed", "security.keys=~/keys"])
+    (config,) = compose_checked(["security=signed", "security.keys='~/keys'"])
     kept = with_absolute_paths(config)
-    assert kept.security.keys == "~/keys" and kept.security.trust is None
+    assert kept.security["keys"] == "~/keys" and kept.security.trust is None
