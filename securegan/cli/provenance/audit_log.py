@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from securegan.security.provenance.note import Checkpoint
     from securegan.security.provenance.trust import Trust
 
-KINDS = ("training", "release", "review", "rejection", "key", "trust", "alert", "mended")
+KINDS = ("training", "release", "review", "approval", "rejection", "key", "trust", "alert", "mended")
 
 
 def add(log: Parser) -> None:

@@ -180,7 +180,7 @@ def _logged(folder: Path, trust: "Trust") -> "Logged":
     first: dict[str, datetime] = {}
 
     def see(index: int, entry: Any) -> None:
-        if entry.kind in ("release", "training"):
+        if entry.kind in ("release", "approval", "training"):
             for digest in {entry.subject, entry.sidecar} - {None}:
                 first.setdefault(digest, moment(entry.time))
 

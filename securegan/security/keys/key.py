@@ -82,7 +82,8 @@ class Key:
             assert self.expires is not None
             raise PolicyError(f"key {self} expired on {as_text(self.expires)}: rotate it.")
         if state == "decrypt-only":
-            raise PolicyError(f"key {self} only opens what it sealed once: it was replaced by a newer one of its name.")
+            left = "signs no more" if use == "sign" else "only opens what it sealed once"
+            raise PolicyError(f"key {self} {left}: it was replaced by a newer one of its name.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; :meth:`from_json` reads them."""

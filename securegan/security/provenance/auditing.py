@@ -30,6 +30,15 @@ class Audit:
     unsigned: int
 
 
+@dataclass(frozen=True)
+class Followed:
+    """Entries by kind, the time of the last (empty where there is none), and the byte where it ends."""
+
+    kinds: Counter[str]
+    last: str
+    end: int
+
+
 def log_keys(trust: Trust) -> list[PublicKey]:
     """Keys that sign logs."""
     return [key.key for key in trust.keys.values() if "log" in key.purposes]
@@ -61,6 +70,25 @@ def audit(
     """
     note = read_given(log.checkpoint_path, LIMIT, "the log's")
     checkpoint, key = read_checkpoint(note, log_keys(trust), log.checkpoint_path)
+    found = follow(log, checkpoint, see, memory, known)
+    last = moment(found.last) if found.last else datetime.now(UTC)
+    signer = require_log_key(trust, key, last, log.checkpoint_path)
+    if memory is not None:
+        memory.checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root, log.checkpoint_path)
+    return Audit(checkpoint, note, signer, found.kinds, log.path.stat().st_size - found.end)
+
+
+def follow(
+    log: Log,
+    checkpoint: Checkpoint,
+    see: Callable[[int, Entry], object],
+    memory: Memory | None = None,
+    known: Iterable[Checkpoint] = (),
+) -> Followed:
+    """Read the entries under a checkpoint whose signature was checked; as :func:`audit` otherwise, but keeps nothing.
+
+    Raises PolicyError, after ``see`` was shown what then does not count.
+    """
     marks = _marks(log, checkpoint, known, memory)
     frontier, kinds, last, end = Frontier(), Counter[str](), "", 0
     _compare(log, frontier, marks)
@@ -79,10 +107,7 @@ def audit(
         see(frontier.size - 1, entry)
     if frontier.root() != checkpoint.root:
         raise PolicyError(f"{log.path} is refused: its entries are not those that were signed.")
-    signer = require_log_key(trust, key, moment(last) if last else datetime.now(UTC), log.checkpoint_path)
-    if memory is not None:
-        memory.checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root, log.checkpoint_path)
-    return Audit(checkpoint, note, signer, kinds, log.path.stat().st_size - end)
+    return Followed(kinds, last, end)
 
 
 def _marks(log: Log, checkpoint: Checkpoint, known: Iterable[Checkpoint], memory: Memory | None) -> dict[int, bytes]:

@@ -28,7 +28,7 @@ from securegan.security.provenance.statement import Facts, Sha256, Text, Time, n
 
 MAX_LINE = 16 * 2**10  # bytes of an entry
 PATIENCE = 60  # seconds for another writer
-Kind: TypeAlias = Literal["training", "release", "review", "rejection", "key", "trust", "alert", "mended"]
+Kind: TypeAlias = Literal["training", "release", "review", "approval", "rejection", "key", "trust", "alert", "mended"]
 
 
 class Entry(Facts):

@@ -41,6 +41,7 @@ Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Time: TypeAlias = Annotated[str, StringConstraints(max_length=20), AfterValidator(_time)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Seed: TypeAlias = Annotated[int, Field(gt=-(2**63), lt=2**64)]
 
 
 class Facts(BaseModel):
@@ -66,7 +67,7 @@ class Origin(Facts):
     model: Sha256 | None = None  # of the manifest of the model's folder
     config: Sha256 | None = None
     dataset: Sha256 | None = None
-    seed: Annotated[int, Field(gt=-(2**63), lt=2**64)] | None = None
+    seed: Seed | None = None
     commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")] | None = None
 
 
@@ -78,6 +79,7 @@ class ImageOrigin(Origin):
         "trainedAlgorithmicMedia"
     )
     index: Count | None = None  # which image of the seed
+    weights: Literal["averaged", "raw"] | None = None  # the generator's moving average, or as it was trained
     watermark: Watermark | None = None
 
 
