@@ -30,6 +30,7 @@ from securegan.evaluation.surfaces import check_surfaces
 from securegan.judges.cache import load_or_train_judge
 from securegan.metrics.detection import check_calibration
 from securegan.models.base import GenerativeModule
+from securegan.models.building import build_model
 from securegan.release.intake import attach_gate
 from securegan.release.release import Order, Source, release
 from securegan.release.settings import Security
@@ -72,7 +73,7 @@ class Experiment:
         self.data.setup("fit")
         self.data.train_dataloader()  # refuses a batch that does not fit before anything is trained
         spec = self.data.spec
-        self.module: GenerativeModule = build(config.model, spec, self.seed)
+        self.module: GenerativeModule = build_model(config.model, spec, self.seed)
         radii = Radii.of(spec.eps, spec.channels * spec.size**2)
         self.attack: EvasionAttack | None = build(config.attack, radii) if config.attack else None
         if self.attack is not None:

@@ -16,11 +16,12 @@ from rich.progress import track
 from torch import Tensor
 
 from securegan.attacks.shield import shielded
-from securegan.configuration.allowlist import build, build_each
+from securegan.configuration.allowlist import build_each
 from securegan.configuration.validate import validate
 from securegan.detectors.base import Detector
 from securegan.errors import UserError, near_match
 from securegan.models.base import GenerativeModule
+from securegan.models.building import build_model
 from securegan.randomness import normal
 from securegan.runs.atomic import require_empty, write_atomically
 from securegan.runs.checkpoints import verified_weights
@@ -63,7 +64,7 @@ def load_watched(path: Path, which: str = "best", trust: Trust | None = None) ->
     weights = verified_weights(folder, which, trust)  # first: nothing is built by a configuration that nobody signed
     config = folder.config()
     validate(config)
-    module: GenerativeModule = build(config.model, folder.spec(), int(config.seed))
+    module: GenerativeModule = build_model(config.model, folder.spec(), int(config.seed))
     detectors: list[Detector] = build_each(config.detector)
     for detector in detectors:
         detector.attach(module)  # its statistics lie in the checkpoint
