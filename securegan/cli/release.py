@@ -1,7 +1,6 @@
 """What leaves a run and what enters one: ``release`` and ``intake``."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -131,6 +130,7 @@ def _intake(arguments: argparse.Namespace) -> None:
     from securegan.release.intake_audit import audit_run
     from securegan.release.intake_paths import judged
     from securegan.release.summary import print_findings, print_passed
+    from securegan.runs.atomic import as_json
 
     if arguments.audit:
         print_passed(audit_run(arguments.run, arguments.false_positive_rate, trust=trust), json=arguments.json)
@@ -146,7 +146,7 @@ def _intake(arguments: argparse.Namespace) -> None:
     if arguments.json:
         accepted = True
         for finding in findings:
-            sys.stdout.write(json.dumps(asdict(finding)) + "\n")
+            sys.stdout.write(as_json(asdict(finding)) + "\n")
             accepted &= finding.accepted
     else:
         accepted = print_findings(findings)

@@ -9,6 +9,7 @@ that largest: no more than the stated share of new clean images lies above it, o
 """
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -49,16 +50,23 @@ class Calibration:
         path = run / FILE
         try:
             found = cls(**json.loads(path.read_text(encoding="utf-8")))
-            usable = {name: (float(low), float(high)) for name, (low, high) in found.scale.items()}
-            scores = [[float(score) for score in part] for part in (found.scores, found.held_out)]
+            usable = {name: (_finite(low), _finite(high)) for name, (low, high) in found.scale.items()}
+            scores = [[_finite(score) for score in part] for part in (found.scores, found.held_out)]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}): remove it, and it is measured again.") from error
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} is damaged ({reason}): remove it, and it is measured again.") from error
         return cls(found.weights, usable, *scores) if found.weights == weights else None
 
     def save(self, run: Path) -> None:
-        """Write it into a run folder."""
+        """Write it into a run folder. Raises UserError where something of it is no number: nothing could be judged."""
+        for name, values in {**self.scale, "score": [*self.scores, *self.held_out]}.items():
+            if not all(math.isfinite(value) for value in values):
+                raise UserError(
+                    f"the run cannot judge images: its {name} of clean images is not a finite number for "
+                    f"{sum(not math.isfinite(value) for value in values)} of {len(values)}."
+                )
         write_json(run / FILE, asdict(self))
 
 
@@ -134,6 +142,15 @@ class Anomaly:
             labels = None if label is None else torch.full((n,), label, device=images.device)
             errors.append((module.reconstruct(images, labels) - images).square().mean((1, 2, 3)))
         return torch.stack(errors).amin(0).clamp_min(1e-12).sqrt()
+
+
+def _finite(value: object) -> float:
+    """Raises ValueError or TypeError for what is no finite number; a truth value and a text are none either."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    return float(value)
 
 
 def threshold_of(calibration: Calibration, rate: float) -> float:

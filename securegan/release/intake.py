@@ -115,6 +115,7 @@ def open_gate(
     trust: Trust | None = None,
     require_signed: bool = False,
     limits: Limits = LIMITS,
+    asked_by: tuple[Path, ...] = (),
 ) -> Gate:
     """The gate of a run, of trusted signers, or of both.
 
@@ -124,38 +125,43 @@ def open_gate(
         trust: sidecars that are there must count by it; who must have signed the run too, where ``require_signed``.
         require_signed: refuse what has none.
         limits: of a file.
+        asked_by: runs whose data are read meanwhile, and pass this gate.
     Raises UserError where either cannot be used.
     """
     if run is None:
         return Gate(None, trust=trust, require_signed=require_signed, limits=limits)
-    anomaly, calibration = calibrated(run, trust if require_signed else None)
+    anomaly, calibration = calibrated(run, trust if require_signed else None, asked_by)
     judge = (anomaly, threshold_of(calibration, false_positive_rate))
     return Gate(judge, trust=trust, require_signed=require_signed, limits=limits)
 
 
-def calibrated(run: Path, trust: Trust | None = None) -> tuple[Anomaly, Calibration]:
+def calibrated(run: Path, trust: Trust | None = None, asked_by: tuple[Path, ...] = ()) -> tuple[Anomaly, Calibration]:
     """The score of the run's chosen checkpoint and its calibration, which is measured and kept where there is none.
 
     Args: trust: who must have signed the checkpoint; None asks for nobody but whom the process' environment names. A
-    calibration that lies there is not signed, and is measured again where signatures are needed.
+    calibration that lies there is not signed, and is measured again where signatures are needed. asked_by: see
+    :func:`open_gate`.
     """
+    if run.resolve() in asked_by:
+        chain = " -> ".join(str(each) for each in (*asked_by, run.resolve()))
+        raise UserError(f"data.intake leads in a circle ({chain}): a run's data cannot pass a gate measured on them.")
     trust = trust or required()
     found = load_watched(run, trust=trust)
     weights = str(found.entry["weights"]["sha256"])
     anomaly = Anomaly(found.module, found.detectors, weights)
     calibration = Calibration.load(run, weights) if trust is None else None
     if calibration is None:
-        calibration = anomaly.calibrate(data_of(found.folder))
+        calibration = anomaly.calibrate(data_of(found.folder, asked_by))
         calibration.save(run)
     anomaly.take(calibration)
     return anomaly, calibration
 
 
-def data_of(folder: RunFolder) -> ImageDataModule:
+def data_of(folder: RunFolder, asked_by: tuple[Path, ...] = ()) -> ImageDataModule:
     """The run's own data, as it read them. Raises UserError where they are not there or have changed."""
     config = folder.config()
     data: ImageDataModule = build(config.data, Path(str(config.cache_dir)).expanduser(), int(config.seed))
-    attach_gate(data)
+    attach_gate(data, (*asked_by, folder.path.resolve()))
     data.prepare_data()
     data.setup("fit")
     if data.spec != folder.spec():
@@ -163,8 +169,11 @@ def data_of(folder: RunFolder) -> ImageDataModule:
     return data
 
 
-def attach_gate(data: ImageDataModule) -> None:
-    """Have the images of a folder pass the gate that its settings ask for, before they are prepared."""
+def attach_gate(data: ImageDataModule, asked_by: tuple[Path, ...] = ()) -> None:
+    """Have the images of a folder pass the gate that its settings ask for, before they are prepared.
+
+    Args: asked_by: see :func:`open_gate`.
+    """
     if not isinstance(data, Folder):
         return
     signatures = data.require_signed or data.trust is not None
@@ -175,6 +184,7 @@ def attach_gate(data: ImageDataModule) -> None:
         false_positive_rate=data.false_positive_rate,
         trust=given_store(None if data.trust is None else Path(data.trust).expanduser()) if signatures else None,
         require_signed=data.require_signed,
+        asked_by=asked_by,
     )
     data.gate = lambda name, content, sidecar: gate.check(name, content, sidecar).reason
     data.gate_key = gate.key

@@ -1,6 +1,5 @@
 """What a release and a gate tell in the terminal."""
 
-import json as plain_json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from securegan.cli.terminal import shown
 from securegan.release.intake import Finding
 from securegan.release.intake_audit import Passed
 from securegan.release.release import Released
+from securegan.runs.atomic import as_json
 
 
 def print_release(released: Released, out: Path, console: Console | None = None) -> None:
@@ -57,7 +57,7 @@ def print_passed(rows: Sequence[Passed], *, json: bool, console: Console | None 
     console = console or Console()
     if json:
         for row in rows:
-            console.out(plain_json.dumps({**asdict(row), "interval": row.interval}), highlight=False)
+            console.out(as_json({**asdict(row), "interval": row.interval}), highlight=False)
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     for column in ("inputs", "adversary", "eps", "accepted", "95 % interval", "n"):

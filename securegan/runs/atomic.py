@@ -41,9 +41,14 @@ def require_empty(folder: Path, flag: str) -> None:
         raise UserError(f"{flag}={folder} cannot be used: {error.strerror}.") from error
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON; NaN and infinities become null, which JSON has."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> bytes:
-    """``value`` as indented JSON; NaN and infinities become null, which JSON has. Gives what was written."""
-    content = (json.dumps(_finite(value), indent=1) + "\n").encode()
+    """``value`` as indented JSON, by :func:`as_json`. Gives what was written."""
+    content = (as_json(value, 1) + "\n").encode()
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return content
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from securegan.attacks.shield import shielded
@@ -24,6 +26,7 @@ from securegan.release.anomaly import Anomaly, Calibration, false_alarms, thresh
 from securegan.release.intake import Gate, Limits, attach_gate, calibrated, data_of, open_gate
 from securegan.release.intake_audit import audit_gate
 from securegan.release.intake_paths import judged
+from securegan.runs.atomic import as_json
 from securegan.runs.folder import RunFolder
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.statement import ImageOrigin
@@ -127,6 +130,46 @@ def test_a_damaged_calibration_is_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "intake.json").write_text('{"weights": 3}')
     with pytest.raises(UserError, match=r"intake\.json is damaged"):
         Calibration.load(tmp_path, "a")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "null", "true", '"1"', "[]", "[" * 10**5])
+@pytest.mark.parametrize("place", ["scale", "scores", "held_out"])
+def test_a_calibration_that_is_no_number_is_damaged(tmp_path: Path, place: str, number: str) -> None:
+    values = {"scale": '{"a": [0.0, 1.0]}', "scores": "[0.5]", "held_out": "[0.25]"}
+    values[place] = f'{{"a": [0.0, {number}]}}' if place == "scale" else f"[0.5, {number}]"
+    text = ", ".join(f'"{name}": {value}' for name, value in values.items())
+    (tmp_path / "intake.json").write_text(f'{{"weights": "w", {text}}}')
+    with pytest.raises(UserError, match=r"intake\.json is damaged") as caught:
+        Calibration.load(tmp_path, "w")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_number_is_not_kept_as_a_calibration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="score of clean images is not a finite number for 1 of 3"):
+        Calibration("w", {"a": (0.0, 1.0)}, [0.5, float("nan")], [0.25]).save(tmp_path)
+    assert not (tmp_path / "intake.json").exists()
+
+
+def test_what_is_no_number_is_null_in_json() -> None:
+    found = {"score": float("nan"), "interval": (0.5, float("inf")), "name": "a.png"}
+    assert as_json(found) == '{"score": null, "interval": [0.5, null], "name": "a.png"}'
+
+
+def test_runs_that_ask_for_each_others_gates_are_refused(run: Path, tmp_path: Path) -> None:
+    first, second = (Path(shutil.copytree(run, tmp_path / name)) for name in ("first", "second"))
+    for each, asked in ((first, second), (second, first)):
+        (each / "intake.json").unlink(missing_ok=True)
+        config = OmegaConf.load(each / "config.yaml")
+        target = {"_target_": "securegan.data.folder.Folder", "path": str(tmp_path), "intake": str(asked)}
+        OmegaConf.update(config, "data", target, merge=False)
+        OmegaConf.save(config, each / "config.yaml")
+    with pytest.raises(UserError, match=r"data\.intake leads in a circle \(.*first -> .*second -> .*first\)"):
+        calibrated(first)
+    config = OmegaConf.load(first / "config.yaml")
+    config.data.intake = str(tmp_path / "second" / ".." / "first")
+    OmegaConf.save(config, first / "config.yaml")
+    with pytest.raises(UserError, match="leads in a circle"):
+        calibrated(first)
 
 
 def test_clean_images_pass_and_noise_does_not(run: Path, digits: list[bytes], noise: bytes) -> None:
