@@ -6,7 +6,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from securegan.cli.ending import ended_tidily
 from securegan.cli.keys import add_ring, open_ring
@@ -40,9 +40,14 @@ def add(commands: Commands) -> None:
     _add_common(seal)
     seal.set_defaults(do=_seal)
     opened = commands.add_parser("open", help="decrypt what was sealed; exit code 1 where it was changed")
-    opened.add_argument("path", type=Path, metavar="FILE", help="an envelope, or - for what is piped in")
-    opened.add_argument("--out", type=Path, metavar="PATH", help=f"default: FILE without {SUFFIX}; - for a pipe")
-    _add_identities(opened)
+    opened.add_argument(
+        "paths", type=Path, nargs="+", metavar="FILE", help="envelopes, folders of them, or - for what is piped in"
+    )
+    opened.add_argument(
+        "--out", type=Path, metavar="PATH", help=f"default: FILE without {SUFFIX}; of several, a folder; - for a pipe"
+    )
+    add_opening(opened)
+    _add_password(opened)
     opened.add_argument("--purpose", help="refuse an envelope for any other")
     opened.add_argument("--object", metavar="ID", help="refuse an envelope of any other")
     opened.add_argument("--at-least", type=int, default=0, metavar="N", help="refuse older versions")
@@ -76,14 +81,14 @@ def _add_recipients(parser: argparse.ArgumentParser) -> None:
     _add_password(parser)
 
 
-def _add_identities(parser: argparse.ArgumentParser) -> None:
+def add_opening(parser: argparse.ArgumentParser) -> None:
+    """The options that say which keys open what is sealed."""
     parser.add_argument(
         "--key", action="append", default=[], metavar="KEY", help="as of seal --to (default: every key of the ring)"
     )
     parser.add_argument(
         "--even-revoked", action="store_true", help="open by keys that are revoked, to save what is left"
     )
-    _add_password(parser)
 
 
 def _add_password(parser: argparse.ArgumentParser) -> None:
@@ -127,29 +132,75 @@ def _open(arguments: argparse.Namespace) -> None:
     from securegan.security.envelope.files import open_envelope, read_header
     from securegan.security.envelope.versions import Expected, Versions
 
-    path = arguments.path
-    source = sys.stdin.buffer if path == STREAM else path
+    envelopes = _envelopes(arguments.paths)
     if arguments.info:
-        for line in _told(read_header(source)):
-            say(line)
+        for path in envelopes:
+            for line in _told(read_header(_source(path))):
+                say(line)
         return
     ring = open_ring(arguments)
-    out = arguments.out or _beside(path, path.with_suffix("") if path.suffix == SUFFIX else None)
-    with ended_tidily():
-        header = open_envelope(
-            source,
-            sys.stdout.buffer if out == STREAM else out,
-            _identities(arguments, ring),
-            Expected(arguments.purpose, arguments.object, arguments.at_least),
-            versions=None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring),
-            backend=load_backend(arguments.backend),
-            replace=arguments.force,
-        )
-    if out != STREAM:
-        say(
-            f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
-            f"the {header.facts.form} in it is {out}"
-        )
+    places = _places(envelopes, arguments.paths, arguments.out)
+    identities = _identities(arguments, ring)
+    expected = Expected(arguments.purpose, arguments.object, arguments.at_least)
+    versions = None if arguments.older or not ring.folder.is_dir() else Versions(ring.folder / "seen.json", ring)
+    backend = load_backend(arguments.backend)
+    for path, out in zip(envelopes, places, strict=True):
+        with ended_tidily():
+            header = open_envelope(
+                _source(path),
+                sys.stdout.buffer if out == STREAM else out,
+                identities,
+                expected,
+                versions=versions,
+                backend=backend,
+                replace=arguments.force,
+            )
+        if out != STREAM:
+            say(
+                f"{path} is whole, as its sealer made it, who could be anybody with {_sealers_of(header)}; "
+                f"the {header.facts.form} in it is {out}"
+            )
+
+
+def _source(path: Path) -> "Path | BinaryIO":
+    return sys.stdin.buffer if path == STREAM else path
+
+
+def _envelopes(paths: Sequence[Path]) -> list[Path]:
+    """Those named, and those that lie in folders named."""
+    found: list[Path] = []
+    for path in paths:
+        within = sorted(path.glob(f"[!.]*{SUFFIX}")) if path.is_dir() else [path]
+        if not within:
+            raise UserError(f"there is no envelope (*{SUFFIX}) in {path}.")
+        found += within
+    if len(found) > 1 and STREAM in found:
+        raise UserError("- is one envelope: it cannot be opened together with others.")
+    return found
+
+
+def _places(envelopes: Sequence[Path], paths: Sequence[Path], out: Path | None) -> list[Path]:
+    """Where what is in each goes: of several, or of a folder, into the folder ``out``, which is made, or beside it."""
+    if len(paths) == 1 and not paths[0].is_dir():
+        (path,) = envelopes
+        return [out or _beside(path, _plain(path) if path.suffix == SUFFIX else None)]
+    if out == STREAM:
+        raise UserError("what is in several envelopes does not go into one pipe: name a folder.")
+    if strange := [path for path in envelopes if path.suffix != SUFFIX]:
+        raise UserError(f"{strange[0]} does not end in {SUFFIX}: open it alone, with --out.")
+    places = [_plain(path) if out is None else out / _plain(path).name for path in envelopes]
+    if len(set(places)) < len(places):
+        raise UserError("two of these envelopes have the same name: open their folders one by one.")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out={out} cannot be made: {error.strerror}.") from error
+    return places
+
+
+def _plain(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX))
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:
@@ -158,7 +209,7 @@ def _rewrap(arguments: argparse.Namespace) -> None:
 
     ring = open_ring(arguments)
     recipients = _recipients(arguments, ring)
-    identities = _keys(arguments, ring)
+    identities = opening(arguments, ring)
     if arguments.old_password_file is not None:
         identities = [Password(_first_line("--old-password-file", arguments.old_password_file)), *identities]
     for path in arguments.paths:
@@ -193,10 +244,10 @@ def _identities(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Identit
     password = _password(arguments, twice=False)
     if password and not arguments.key:
         return [password]
-    return [*_keys(arguments, ring), *([password] if password else [])]
+    return [*opening(arguments, ring), *([password] if password else [])]
 
 
-def _keys(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Identity]":
+def opening(arguments: argparse.Namespace, ring: "KeyRing") -> "list[Identity]":
     """The named keys, or the whole ring; of a name, those too that it has had before."""
     from securegan.security.envelope.recipients import Ring, SecretKey
     from securegan.security.keys.secret import read_secret

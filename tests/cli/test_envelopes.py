@@ -111,6 +111,50 @@ def test_a_folder_is_sealed_and_opened(run: Any, folder: Path, tmp_path: Path) -
     assert code == 2 and "exists already" in err
 
 
+def test_several_envelopes_and_folders_of_them_are_opened(run: Any, tmp_path: Path) -> None:
+    run("keys", "new", "archive")
+    contents = {name: name.encode() * 100 for name in ("a.png", "b.png", "c.png")}
+    (tmp_path / "sealed").mkdir()
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert run("seal", tmp_path / name, "--to", "archive", "--out", tmp_path / "sealed" / f"{name}.sge")[0] == 0
+        (tmp_path / name).unlink()
+    (tmp_path / "sealed" / "notes.txt").write_text("none of them")
+    (tmp_path / "sealed" / ".a.png.sge.abc").write_bytes(b"half of one")
+    code, out, err = run("open", tmp_path / "sealed", "--out", tmp_path / "opened" / "here")
+    assert code == 0 and len(out.splitlines()) == 3, err
+    found = {path.name: path.read_bytes() for path in (tmp_path / "opened" / "here").iterdir()}
+    assert found == contents
+    sealed = [tmp_path / "sealed" / f"{name}.sge" for name in contents]
+    assert run("open", *sealed[:2])[0] == 0
+    assert (tmp_path / "sealed" / "b.png").read_bytes() == contents["b.png"]
+    sealed[1].write_bytes(sealed[1].read_bytes()[:-1])
+    code, out, _ = run("open", *sealed, "--out", tmp_path / "again")
+    assert code == 1 and [path.name for path in (tmp_path / "again").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["EMPTY"], "there is no envelope (*.sge) in"),
+        (["ONE", "-"], "- is one envelope"),
+        (["ONE", "ONE", "--out", "OUT"], "the same name"),
+        (["ALL", "--out", "-"], "does not go into one pipe"),
+        (["ONE", "OTHER", "--out", "OUT"], "does not end in .sge"),
+        (["ALL", "--out", "OTHER"], "cannot be made"),
+    ],
+)
+def test_mistakes_with_several(run: Any, tmp_path: Path, words: list[str], said: str) -> None:
+    run("keys", "new", "archive")
+    places = {"EMPTY": tmp_path / "empty", "ONE": tmp_path / "1.sge", "OTHER": tmp_path / "2", "ALL": tmp_path}
+    places["EMPTY"].mkdir()
+    (tmp_path / "plain").write_bytes(PLAIN)
+    for name in ("1.sge", "2"):
+        run("seal", tmp_path / "plain", "--to", "archive", "--out", tmp_path / name)
+    code, _, err = run("open", *(places.get(word, tmp_path / "out" if word == "OUT" else word) for word in words))
+    assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
+
+
 def test_a_changed_envelope_ends_with_1(run: Any, image: Path, tmp_path: Path) -> None:
     run("keys", "new", "archive")
     run("seal", image, "--to", "archive")
