@@ -107,8 +107,8 @@ class NoLog:
     def append(self, entries: Sequence[object]) -> None:
         pass
 
-    def entries(self) -> tuple[object, ...]:
-        return ()
+    def read(self, see: object) -> None:
+        pass
 
 
 def unsecured(self: pipeline.Pipeline, *arguments: Any) -> None:

@@ -1,26 +1,42 @@
-"""The lines of the log that a release writes: one for the model it is of, one for every image."""
+"""The lines of the log that a release writes: one for the model, one for each key it is under, one for every image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from securegan.errors import UserError
+from securegan.release.keys import ReleaseKeys
+from securegan.release.leftovers import require_continued
 from securegan.release.plan import Plan
-from securegan.security.provenance.log import Entry, Log, read_entry
+from securegan.security.provenance.auditing import follow
+from securegan.security.provenance.log import Entry, Log
+from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import PublicKey, Signer
 
+LOG: Final = "log"  # the release's own, in its folder
+
 Kind = Literal["release", "review", "rejection"]
+Use = Literal["images", "log", "approvals"]  # what a release's keys sign
 
 RELEASED: Final = "release"
 REVIEW: Final = "review"
 REJECTED: Final = "rejection"
+APPROVED: Final = "approval"  # of an image that was laid aside for review
 OF_MODEL: Final = "training"
+OF_KEY: Final = "key"
 
 
 def of_model(plan: Plan) -> Entry:
     """The weights that a release's images come from, and what they come from."""
     told: dict[str, str | int | bool] = {"release": plan.id, "config": plan.config, "dataset": plan.dataset}
-    return Entry(kind=OF_MODEL, subject=plan.model, name=plan.run, details=told | {"seed": plan.seed})
+    return Entry(
+        kind=OF_MODEL, subject=plan.model, name=plan.run, details=told | {"seed": plan.seed, "weights": plan.weights}
+    )
+
+
+def of_key(plan: Plan, use: Use, key: PublicKey) -> Entry:
+    """From here on a release's images, its log or its approvals are under this key."""
+    return Entry(kind=OF_KEY, details={"release": plan.id, "signs": use, "kid": key.kid, "public": key.raw.hex()})
 
 
 class ReleaseLog:
@@ -36,15 +52,35 @@ class ReleaseLog:
             for entry in entries:
                 writer.append(entry)
 
-    def entries(self) -> Iterator[Entry]:
-        """The release's own, in order."""
-        checkpoint, _ = self.log.checkpoint([self.signer.public, *self.others])
-        for line in self.log.lines(checkpoint):
-            if self.release.encode() not in line:
-                continue  # of another release, or of none
-            entry = read_entry(line)
+    def read(self, see: Callable[[Entry], object]) -> None:
+        """Show ``see`` the release's own entries, in order; they count only once this returns.
+
+        Everybody's are read, once and with flat memory: their root must be the signed one, and go on from the newest
+        that this machine has verified. Raises AuthenticationError or PolicyError where it is not.
+        """
+
+        def own(index: int, entry: Entry) -> None:
             if entry.details.get("release") == self.release:
-                yield entry
+                see(entry)
+
+        checkpoint, _ = self.log.checkpoint([self.signer.public, *self.others])
+        follow(self.log, checkpoint, own, Memory())
+
+
+def log_of(folder: Path, plan: Plan, shared: Log | None, keys: ReleaseKeys) -> Log:
+    """The log of the release in ``folder``: ``shared``, or its own, which is begun where nothing was released yet.
+
+    Raises UserError where it is another's, of another key, or missing.
+    """
+    own = shared
+    if own is None:
+        if not Log(folder / LOG).checkpoint_path.exists():
+            require_continued(folder, 0, begun=False)
+        own = open_log(folder / LOG, plan.origin, keys.keeper)
+    origin = keys.require_keeper(own).origin
+    if origin != plan.origin:
+        raise UserError(f"{own.folder} is the log {origin}, and the release in {folder} is in {plan.origin}.")
+    return own
 
 
 def open_log(folder: Path, origin: str, signer: Signer) -> Log:

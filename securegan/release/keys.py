@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from securegan.errors import UserError
 from securegan.security.envelope.recipients import PublicKey as SealingKey
 from securegan.security.envelope.recipients import Recipient, RingKey
 from securegan.security.keys.key import Key
 from securegan.security.keys.ring import KeyRing
+from securegan.security.provenance.log import Log
+from securegan.security.provenance.note import Checkpoint
 from securegan.security.provenance.signing import PublicKey, Signer, log_keys_of, signer_of
 
 PURPOSE: Final = "image"
@@ -64,3 +67,25 @@ class ReleaseKeys:
             tuple(sorted(kids)),
             tuple(counted),
         )
+
+    def check(self) -> None:
+        """Raises PolicyError where a key has expired, or was revoked or replaced, since it was found."""
+        ring = KeyRing.open(self.ring.folder)
+        ring.find(self.signer.kid).require("sign", PURPOSE)
+        ring.find(self.keeper.kid).require("sign", "log")
+        for key in self.counted:
+            ring.find(key.kid).require("seal", PURPOSE)
+
+    def require_keeper(self, log: Log) -> Checkpoint:
+        """The log's newest checkpoint. Raises UserError where the log would go over to a key of another name.
+
+        A key that took the place of one of its own name goes on with that one's log.
+        """
+        checkpoint, key = log.checkpoint([self.keeper.public, *self.signed_before])
+        before, now = (self.ring.find(kid) for kid in (key.kid, self.keeper.kid))
+        if before.name != now.name:
+            raise UserError(
+                f"the log {log.folder} is under the key {before}, not {now}: name {before.name} as the log's key "
+                "(--log-with, security.log_with), or take another log."
+            )
+        return checkpoint

@@ -2,26 +2,28 @@
 
 Image i is a function of the seed and i, so the log is all the memory that a release needs: its last entry says how far
 it came. An image's files are whole and on the disk before its entry is written, and the sidecar before the image; what
-lies there without an entry is rubble of a process that was killed, and is removed. So a release that is killed anywhere
-and started again has every image once in the log, and none unsigned.
+lies there without an entry is rubble of a process that was killed, and is removed; more than that can be, and the log
+was cut (:mod:`.leftovers`). So a release that is killed anywhere and started again has every image once in the log, and
+none unsigned.
 """
 
 import hashlib
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
-from securegan.release.entries import OF_MODEL, REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, of_model
+from securegan.release.entries import REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, Use, of_key, of_model
 from securegan.release.flush import flush
+from securegan.release.leftovers import require_continued, sweep
 from securegan.release.plan import FOLDERS, Plan, plain_text
+from securegan.release.record import Counts, Record
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
 from securegan.runs.sampling import in_8_bits, picture, whole_batches
@@ -30,10 +32,7 @@ from securegan.security.envelope.files import SUFFIX as SEALED
 from securegan.security.provenance.log import Entry
 from securegan.security.provenance.pixels import digest_of
 from securegan.security.provenance.sidecar import SUFFIX
-
-OWN = re.compile(
-    rf"(?P<hidden>\.)?(?P<number>\d{{6,}})\.png({re.escape(SUFFIX)})?({re.escape(SEALED)})?(?(hidden)(\.\w+)?)"
-)
+from securegan.security.provenance.signing import PublicKey
 
 
 @dataclass(frozen=True)
@@ -41,26 +40,15 @@ class Tools:
     """What is done to an image's bytes, and where it is written down.
 
     ``sign(file, name, number, pixels)`` gives the sidecar; ``pixels`` is their digest. ``seal(data, name)`` gives the
-    envelope; without it files are written as they are.
+    envelope; without it files are written as they are. ``keys`` are those that sign, to be named in the log;
+    ``check()`` raises PolicyError where one of them must not any more.
     """
 
     sign: Callable[[bytes, str, int, str], bytes]
     seal: Callable[[bytes, str], bytes] | None
     log: ReleaseLog
-
-
-@dataclass
-class Counts:
-    """Images of a release, by what became of them."""
-
-    release: int = 0
-    review: int = 0
-    rejection: int = 0
-
-    @property
-    def all(self) -> int:
-        """How many were sampled."""
-        return self.release + self.review + self.rejection
+    keys: Mapping[Use, PublicKey] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,8 @@ class Pipeline:
         """Bring the release to images 0 to ``n`` - 1, whatever there is of it already; gives the counts of all.
 
         Args: progress: called with how many images are done.
-        Raises UserError where the disk is full or refuses; what was logged stands, and the same call goes on.
+        Raises UserError where the disk is full or refuses, a key has expired or was revoked, or the log is not as it
+        was left; what was logged stands, and the same call goes on.
         """
         self._count()
         first = self.counts.all
@@ -95,11 +84,12 @@ class Pipeline:
                 if (self.folder / part).is_symlink():
                     raise UserError(f"{self.folder / part} is a link: a release writes into its own folder alone")
                 (self.folder / part).mkdir(exist_ok=True)
-                _sweep(self.folder / part, first)
+                sweep(self.folder / part, first)
             with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
                 waiting: list[Future[Entry]] = []
                 try:
                     for images in self._screened(first, n):
+                        self.tools.check()
                         following = [pool.submit(self._finish, image) for image in images]
                         waiting, ready = following, waiting
                         self._commit(ready, progress)
@@ -116,22 +106,17 @@ class Pipeline:
 
     def _count(self) -> None:
         """How far an earlier process came, as the log says."""
-        begun = False
-        for entry in self.tools.log.entries():
-            if entry.kind == OF_MODEL:
-                begun = True
-            elif entry.details.get("number") == self.counts.all:
-                self._add(entry)
-            else:
-                raise UserError(
-                    f"the log of {self.folder} is not one of this release: image {entry.details.get('number')} stands "
-                    f"where {self.counts.all} should; begin anew with another --out."
-                )
-        if not begun:
-            self.tools.log.append([of_model(self.plan)])
+        record, log = Record(), self.tools.log
+        log.read(record.see)
+        record.require_whole(self.folder)
+        require_continued(self.folder, record.counts.all, begun=record.begun)
+        self.counts = record.counts
+        changed = [of_key(self.plan, use, key) for use, key in self.tools.keys.items() if not record.under(use, key)]
+        if new := [*([] if record.begun else [of_model(self.plan)]), *changed]:
+            log.append(new)
 
     def _add(self, entry: Entry) -> None:
-        setattr(self.counts, entry.kind, getattr(self.counts, entry.kind) + 1)
+        self.counts.add(entry.kind)
 
     def _screened(self, first: int, stop: int) -> Iterator[list[_Image]]:
         """The images ``first`` to ``stop`` (exclusive), by forwards; judged by the pixels that will be in the file."""
@@ -199,6 +184,7 @@ class Pipeline:
         if not ready:
             return
         entries = [future.result() for future in ready]
+        self.tools.check()
         with self.watch.stage("flush"):
             flush(self.folder)
         with self.watch.stage("log"):
@@ -215,17 +201,3 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         with written(folder / name, replace=True, mode=0o644, flush=False) as file:
             file.write(content)
-
-
-def _sweep(folder: Path, first: int) -> None:
-    """Remove what a killed process left: files of images from ``first`` on, and those that never got their name."""
-    with os.scandir(folder) as found:
-        rubble = [entry.path for entry in found if _is_rubble(entry.name, first)]
-    for path in rubble:
-        os.unlink(path)
-
-
-def _is_rubble(name: str, first: int) -> bool:
-    """Of files that a release makes, and no other: a reviewer may keep notes beside them."""
-    found = OWN.fullmatch(name)
-    return found is not None and (bool(found["hidden"]) or int(found["number"]) >= first)

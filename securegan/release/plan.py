@@ -1,19 +1,22 @@
 """What a release is of and how it is treated: written down at its start, and the same whenever it goes on."""
 
-import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from filelock import FileLock, Timeout
+from pydantic import Field, StringConstraints, ValidationError
 
 from securegan.errors import UserError
 from securegan.runs.atomic import require_empty, write_json
+from securegan.security.provenance import strict_json
+from securegan.security.provenance.files import read_given
+from securegan.security.provenance.statement import Count, Facts, Seed, Sha256, Text
 
 PLAN = "release.json"
+LIMIT = 2**20  # bytes of it
 FOLDERS = {"release": "images", "review": "review"}  # by the kind of an image's entry in the log
 Flagged = Literal["review", "reject"]
 
@@ -23,23 +26,35 @@ def plain_text(name: str) -> str:
     return "".join(letter for letter in name if letter.isprintable())[:200] or "unnamed"
 
 
-@dataclass(frozen=True)
-class Plan:
+Id: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Plan(Facts):
     """Digests are SHA-256; how many images there are is no part of it, so that more can follow."""
 
-    model: str  # the weights' file
-    config: str  # the run's config.yaml
-    dataset: str  # the run's data.json
-    run: str
-    seed: int
-    label: int | None
+    model: Sha256  # the weights' file
+    config: Sha256  # the run's config.yaml
+    dataset: Sha256  # the run's data.json
+    run: Text
+    seed: Seed
+    label: Count | None
     averaged: bool
     on_flagged: Flagged
-    detectors: list[dict[str, object]]
-    recipients: list[str]  # kids
-    log: str  # its origin; empty where it is the release's own
-    id: str = ""  # drawn when the release begins
-    format: int = 1
+    detectors: Annotated[list[dict[Text, Text]], Field(max_length=100)]
+    recipients: Annotated[list[Id], Field(max_length=100)]  # kids
+    log: Text | Literal[""]  # its origin; empty where it is the release's own
+    id: Id = Field(default_factory=lambda: secrets.token_hex(16))  # drawn when the release begins
+    format: Literal[1] = 1
+
+    @property
+    def origin(self) -> str:
+        """Of the log, whoever's it is."""
+        return self.log or f"securegan/release/{self.id}"
+
+    @property
+    def weights(self) -> Literal["averaged", "raw"]:
+        """Which of the generator's."""
+        return "averaged" if self.averaged else "raw"
 
 
 @contextmanager
@@ -49,9 +64,48 @@ def opened(folder: Path, plan: Plan) -> Iterator[Plan]:
     Raises:
         UserError: another process releases there, or the folder holds something else or a release of another plan.
     """
-    lock = FileLock(folder / ".lock")
     if not (folder / PLAN).exists() and not (folder / ".lock").exists():
         require_empty(folder, "--out")
+    with _alone(folder):
+        yield _begun(folder, plan)
+
+
+@contextmanager
+def found(folder: Path) -> Iterator[Plan]:
+    """The same of a release that was begun, whatever it is of. Raises UserError where there is none."""
+    if not (folder / PLAN).is_file():
+        raise UserError(f"{folder} holds no release: it has no {PLAN}.")
+    with _alone(folder):
+        yield read_plan(folder / PLAN)
+
+
+def plan_of(facts: Mapping[str, object]) -> Plan:
+    """Raises UserError where a release cannot be of that."""
+    try:
+        return Plan.model_validate(facts)
+    except ValidationError as error:
+        raise UserError(f"a release cannot be of that: {_said(error)}.") from error
+
+
+def read_plan(path: Path) -> Plan:
+    """What a release wrote down. Raises UserError where it is anything else."""
+    try:
+        return Plan.model_validate(strict_json.parse(read_given(path, LIMIT, "the release's plan"), limit=LIMIT))
+    except ValidationError as error:
+        reason = _said(error)
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(f"{path} is damaged ({reason}): restore it, or choose another --out.")
+
+
+def _said(error: ValidationError) -> str:
+    said = error.errors(include_url=False)[0]
+    return f"{plain_text('.'.join(str(part) for part in said['loc']))}: {said['msg']}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -59,7 +113,7 @@ def opened(folder: Path, plan: Plan) -> Iterator[Plan]:
     except OSError as error:
         raise UserError(f"--out={folder} cannot be used: {error.strerror}.") from error
     try:
-        yield _begun(folder, plan)
+        yield
     finally:
         lock.release()
 
@@ -67,9 +121,9 @@ def opened(folder: Path, plan: Plan) -> Iterator[Plan]:
 def _begun(folder: Path, plan: Plan) -> Plan:
     path = folder / PLAN
     if path.exists():
-        before = _read(path)
-        for name, wanted in asdict(replace(plan, id=before.id)).items():
-            if (kept := getattr(before, name)) != wanted:
+        before = read_plan(path)
+        for name in [field for field in Plan.model_fields if field != "id"]:
+            if (kept := getattr(before, name)) != (wanted := getattr(plan, name)):
                 raise UserError(
                     f"{folder} holds a release with {name} {kept}, not {wanted}: give the settings it was begun with, "
                     "or another --out."
@@ -77,18 +131,5 @@ def _begun(folder: Path, plan: Plan) -> Plan:
         return before
     if strange := [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]:
         raise UserError(f"--out={folder} is not empty ({strange[0]}): choose another folder.")
-    begun = replace(plan, id=secrets.token_hex(16))
-    write_json(path, asdict(begun))
-    return begun
-
-
-def _read(path: Path) -> Plan:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if set(found) != {field.name for field in fields(Plan)} or found["format"] != 1 or not found["id"]:
-            raise ValueError("its fields are not those of a release")
-        return Plan(**found)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): choose another --out.") from error
+    write_json(path, plan.model_dump())
+    return plan

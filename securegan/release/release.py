@@ -6,23 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import securegan
 from securegan.detectors.base import Detector
 from securegan.models.base import GenerativeModule
-from securegan.release.entries import ReleaseLog, open_log
-from securegan.release.keys import PURPOSE, ReleaseKeys
-from securegan.release.pipeline import Counts, Pipeline, Tools
-from securegan.release.plan import Flagged, Plan, opened, plain_text
+from securegan.release.entries import ReleaseLog, log_of, open_log
+from securegan.release.finishing import sealing, signing
+from securegan.release.keys import ReleaseKeys
+from securegan.release.pipeline import Pipeline, Tools
+from securegan.release.plan import Flagged, Plan, opened, plain_text, plan_of
+from securegan.release.record import Counts
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
 from securegan.runs.folder import CONFIG, SPEC, RunFolder, git_commit
-from securegan.security.envelope.backends import load_backend
-from securegan.security.envelope.files import facts_for, seal_bytes
-from securegan.security.provenance import sidecar
 from securegan.security.provenance.log import Log
-from securegan.security.provenance.statement import ImageOrigin, now
-
-LOG = "log"  # the release's own, in its folder
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,7 @@ class Released:
     """What there is now, and what this process took for its part of it."""
 
     counts: Counts
+    asked: int
     made: int  # images of this process
     watch: Stopwatch
     plan: Plan
@@ -92,23 +88,30 @@ def release(
     """
     screen = Screen(module, detectors)
     shared = None if log is None else open_log(log, f"securegan/log/{secrets.token_hex(16)}", keys.keeper)
-    plan = Plan(
-        model=source.model,
-        config=source.config,
-        dataset=source.dataset,
-        run=source.run,
-        seed=order.seed,
-        label=order.label,
-        averaged=order.averaged,
-        on_flagged=order.on_flagged,
-        detectors=screen.facts(),
-        recipients=list(keys.kids),
-        log="" if shared is None else shared.checkpoint([keys.keeper.public, *keys.signed_before])[0].origin,
+    plan = plan_of(
+        {
+            "model": source.model,
+            "config": source.config,
+            "dataset": source.dataset,
+            "run": source.run,
+            "seed": order.seed,
+            "label": order.label,
+            "averaged": order.averaged,
+            "on_flagged": order.on_flagged,
+            "detectors": screen.facts(),
+            "recipients": list(keys.kids),
+            "log": "" if shared is None else keys.require_keeper(shared).origin,
+        }
     )
+    commit = git_commit(40)
     with opened(out, plan) as begun:
-        own = shared or open_log(out / LOG, f"securegan/release/{begun.id}", keys.keeper)
+        own = log_of(out, begun, shared, keys)
         tools = Tools(
-            _signing(begun, keys), _sealing(begun, keys), ReleaseLog(own, keys.keeper, keys.signed_before, begun.id)
+            signing(begun, keys, None if commit is None or commit.endswith("+") else commit),
+            sealing(begun, keys),
+            ReleaseLog(own, keys.keeper, keys.signed_before, begun.id),
+            {"images": keys.signer.public, "log": keys.keeper.public},
+            keys.check,
         )
         pipeline = Pipeline(module, screen, begun, out, tools)
         try:
@@ -116,33 +119,4 @@ def release(
         finally:
             for key in keys.counted:
                 keys.ring.count(key, sealed=pipeline.sealed)
-    return Released(counts, pipeline.made, pipeline.watch, begun, own)
-
-
-def _signing(plan: Plan, keys: ReleaseKeys) -> Callable[[bytes, str, int, str], bytes]:
-    commit = git_commit(40)
-    common = ImageOrigin(
-        software=f"securegan {securegan.__version__}",
-        run=plan.run,
-        model=plan.model,
-        config=plan.config,
-        dataset=plan.dataset,
-        seed=plan.seed,
-        commit=None if commit is None or commit.endswith("+") else commit,
-    )
-
-    def sign(data: bytes, name: str, number: int, pixels: str) -> bytes:
-        origin = common.model_copy(update={"index": number, "time": now()})
-        return sidecar.sign(data, name, keys.signer, origin, pixels)
-
-    return sign
-
-
-def _sealing(plan: Plan, keys: ReleaseKeys) -> Callable[[bytes, str], bytes] | None:
-    """Each file under an id of its own: one cannot be put in the place of another."""
-    if not keys.recipients:
-        return None
-    backend = load_backend()
-    return lambda data, name: seal_bytes(
-        data, keys.recipients, facts_for(PURPOSE, f"{plan.id}/{name}"), backend=backend
-    )
+    return Released(counts, n, pipeline.made, pipeline.watch, begun, own)

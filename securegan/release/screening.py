@@ -23,7 +23,7 @@ class Screen:
                     "screened by it; take a later checkpoint, or another run."
                 )
 
-    def facts(self) -> list[dict[str, object]]:
+    def facts(self) -> list[dict[str, str]]:
         """Name, threshold and false-positive rate of each detector, as plain data."""
         return [
             {"name": d.name, "threshold": f"{d.threshold:.9g}", "false_positive_rate": f"{d.false_positive_rate:.9g}"}

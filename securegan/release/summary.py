@@ -33,6 +33,9 @@ def print_release(released: Released, out: Path, console: Console | None = None)
         console.print(table)
     told = [f"{counts.release} released", f"{counts.review} to review", f"{counts.rejection} rejected"]
     console.print(Text(f"{counts.all} images in {out}: {', '.join(told)}."), soft_wrap=True)
+    if counts.all > released.asked:
+        more = f"{released.asked} were asked for: the release has more from before, and all of them stay."
+        console.print(Text(more, style="yellow"), soft_wrap=True)
     if not released.plan.detectors:
         console.print(Text("No detector screened them: the run has none.", style="yellow"), soft_wrap=True)
 

@@ -1,13 +1,14 @@
 """The release just made, verified as whoever receives it would: the summary that the run's report shows."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from securegan.release.keys import PURPOSE, ReleaseKeys
 from securegan.release.plan import FOLDERS
+from securegan.release.record import Record
 from securegan.release.release import Released
 from securegan.runs.atomic import write_json
 from securegan.security.envelope.files import SUFFIX as SEALED
@@ -17,8 +18,10 @@ from securegan.security.envelope.versions import Expected
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.auditing import audit
+from securegan.security.provenance.log import Entry
 from securegan.security.provenance.signing import PublicKey
-from securegan.security.provenance.trust import Contents, Purpose, Trust, trusted_key
+from securegan.security.provenance.trust import Contents, Purpose, Revocation, Trust, TrustedKey, trusted_key
+from securegan.security.spelling import as_text
 
 SUMMARY = "summary.json"  # in the release's folder
 UNOPENED = "sealed for others"
@@ -29,10 +32,15 @@ def summarise(released: Released, out: Path, keys: ReleaseKeys) -> dict[str, Any
 
     Raises AuthenticationError or PolicyError where the log is not as it was signed.
     """
-    trust = _trusting(keys)
-    verdicts = Counter(_verdicts(out / FOLDERS["release"], keys, trust))
-    found = audit(released.log, trust)
-    counts = released.counts
+    record, counts = Record(), released.counts
+
+    def see(index: int, entry: Entry) -> None:
+        if entry.details.get("release") == released.plan.id:
+            record.see(entry)
+
+    found = audit(released.log, _trusting(keys, ()), see=see)
+    signers = [*dict.fromkeys([*record.keys["images"], *record.keys["approvals"]])]
+    verdicts = Counter(_verdicts(out / FOLDERS["release"], keys, _trusting(keys, signers)))
     summary = {
         "images": counts.all,
         "released": counts.release,
@@ -42,6 +50,7 @@ def summarise(released: Released, out: Path, keys: ReleaseKeys) -> dict[str, Any
         "sealed_for": list(released.plan.recipients),
         "detectors": released.plan.detectors,
         "signer": keys.signer.kid,
+        "signers": [key.kid for key in signers],
         "model": released.plan.model,
         "log": {"origin": found.checkpoint.origin, "size": found.checkpoint.size, "root": found.checkpoint.root.hex()},
     }
@@ -64,12 +73,20 @@ def _verdicts(folder: Path, keys: ReleaseKeys, trust: Trust) -> Iterator[str]:
             yield sidecar.judge(data, signed, trust).verdict.value
 
 
-def _trusting(keys: ReleaseKeys) -> Trust:
-    """The release's own signer and the keeper of its log, and nobody else."""
-    now, day = datetime.now(UTC), timedelta(days=1)
-    since, until = now - 400 * day, now + day  # a release may have begun long ago
-    purposes: dict[PublicKey, list[Purpose]] = {keys.signer.public: [PURPOSE]}
+def _trusting(keys: ReleaseKeys, signers: Sequence[PublicKey]) -> Trust:
+    """Those whom the log names as signers of the release, and the keeper of the log; nobody else."""
+    since, until = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
+    purposes: dict[PublicKey, list[Purpose]] = {key: [PURPOSE] for key in signers}
     purposes.setdefault(keys.keeper.public, []).append("log")
-    entries = [trusted_key(key.kid, key, held, since, until) for key, held in purposes.items()]
-    text = until.strftime("%Y-%m-%dT%H:%M:%SZ")
+    entries = [_unless_stolen(trusted_key(key.kid, key, held, since, until), keys) for key, held in purposes.items()]
+    text = as_text(until)
     return Trust(Contents(name="release", version=1, time=entries[0].since, until=text, keys=entries))
+
+
+def _unless_stolen(key: TrustedKey, keys: ReleaseKeys) -> TrustedKey:
+    """A key that the ring holds for compromised signs nothing that counts, whenever it did."""
+    for held in keys.ring:
+        if held.kid == key.key.kid and held.reason == "compromised" and held.revoked_at is not None:
+            at = as_text(held.revoked_at)
+            return key.model_copy(update={"revoked": Revocation(reason="compromised", at=at)})
+    return key

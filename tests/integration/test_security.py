@@ -64,8 +64,10 @@ def test_a_secured_run(
     assert set(summary["verdicts"]) == {"byte-exact"} and summary["sealed_for"] == [ring.find("reader").kid]
     log = Log(folder / "release" / "log")
     checkpoint, _ = log.checkpoint([experiment.keys.signer.public])
-    numbers = [read_entry(line).details.get("number") for line in log.lines(checkpoint)]
-    assert numbers == [None, *range(40)] and checkpoint.root.hex() == summary["log"]["root"]
+    entries = [read_entry(line) for line in log.lines(checkpoint)]
+    assert [entry.kind for entry in entries[:3]] == ["training", "key", "key"]
+    assert [entry.details["number"] for entry in entries[3:]] == list(range(40))
+    assert checkpoint.root.hex() == summary["log"]["root"]
     report = (folder / "report.html").read_text()
     assert "What was released" in report and summary["signer"] in report and "byte-exact" in report
     trust = read_store(Memory().folder / "store.json", Memory())

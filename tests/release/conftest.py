@@ -1,9 +1,12 @@
 """A small run that was never trained: narrow networks, a detector fitted on digits, everything where a run keeps it."""
 
+import os
 import secrets
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,3 +116,42 @@ def office(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SECUREGAN_KEYS", str(folder / "keys"))
     monkeypatch.setenv("SECUREGAN_TRUST", str(folder / "trust"))
     return made
+
+
+def _killed(at: str, after: int, act: Callable[[], object], *, done: bool) -> int:
+    """The status of a process that kills itself at (or just after) call number ``after`` of the function ``at``."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            calls = iter(range(10**6))
+            found = _resolved(at)
+
+            def deadly(*args: Any, **kwargs: Any) -> Any:
+                now = next(calls) == after
+                if now and not done:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                result = found(*args, **kwargs)
+                if now:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return result
+
+            patch.setattr(at, deadly)
+            act()
+    finally:
+        os._exit(0)  # only where it was not killed
+
+
+def _resolved(dotted: str) -> Any:
+    from _pytest.monkeypatch import derive_importpath
+
+    name, owner = derive_importpath(dotted, raising=True)
+    return getattr(owner, name)
+
+
+@pytest.fixture
+def killed() -> Callable[..., int]:
+    """``killed(at, after, act, done=...)``: see :func:`_killed`."""
+    return _killed

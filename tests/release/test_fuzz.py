@@ -17,7 +17,7 @@ from PIL import Image
 from securegan.errors import UserError
 from securegan.release.anomaly import Calibration
 from securegan.release.intake import Gate
-from securegan.release.plan import PLAN, Plan, opened
+from securegan.release.plan import PLAN, Plan, opened, read_plan
 from securegan.runs.checkpoints import load_weights, read_index
 from securegan.runs.folder import CONFIG, SPEC, RunFolder
 from securegan.runs.sampling import load_module
@@ -36,13 +36,39 @@ def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
     """``whole`` with bytes changed, cut out or put in; anything at all; and JSON of any shape."""
     places = st.integers(0, max(0, len(whole) - 1))
     changed = st.tuples(places, places, st.binary(max_size=4)).map(lambda t: whole[: t[0]] + t[2] + whole[t[1] :])
-    return changed | st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode())
+    anything = st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode())
+    return changed | anything | replaced(whole)
+
+
+def replaced(whole: bytes) -> st.SearchStrategy[bytes]:
+    """A sound JSON object with one of its values another, a field more, or one less."""
+    try:
+        sound = json.loads(whole)
+    except ValueError:
+        return st.nothing()
+    if not isinstance(sound, dict) or not sound:
+        return st.nothing()
+    names = st.sampled_from(sorted(sound))
+    other = st.tuples(names | st.text(max_size=8), VALUES).map(lambda t: {**sound, t[0]: t[1]})
+    less = names.map(lambda name: {key: value for key, value in sound.items() if key != name})
+    return (other | less).map(lambda value: json.dumps(value).encode())
 
 
 def parsers(run: Path, place: Path, office: Any) -> dict[str, tuple[bytes, Parse]]:
     """A sound file and what reads it, by name."""
     index = (run / "checkpoints" / "index.json").read_bytes()
-    plan = Plan("a" * 64, "b" * 64, "c" * 64, "run", 0, None, True, "review", [], [], "")
+    digests = {"model": "a" * 64, "config": "b" * 64, "dataset": "c" * 64}
+    plan = Plan(
+        **digests,
+        run="run",
+        seed=0,
+        label=None,
+        averaged=True,
+        on_flagged="review",
+        detectors=[],
+        recipients=[],
+        log="",
+    )
     with opened(place / "release", plan):
         pass
     module = load_module(run)
@@ -71,6 +97,8 @@ def parsers(run: Path, place: Path, office: Any) -> dict[str, tuple[bytes, Parse
 
     def released(content: bytes) -> object:
         (place / "release" / PLAN).write_bytes(content)
+        found = read_plan(place / "release" / PLAN)
+        assert Plan.model_validate(found.model_dump()) == found and set(found.id) <= set("0123456789abcdef")
         with opened(place / "release", plan):
             return None
 

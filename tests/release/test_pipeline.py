@@ -24,6 +24,7 @@ from securegan.release.pipeline import Counts, Pipeline, Tools
 from securegan.release.plan import Plan, opened
 from securegan.release.screening import Screen
 from securegan.runs.sampling import TOGETHER, load_watched, sample
+from securegan.security.errors import PolicyError
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.log import Entry, Log, read_entry
 from securegan.security.provenance.signing import Signer
@@ -171,48 +172,15 @@ STAGES = {
 }
 
 
-def _killed(at: str, after: int, act: Callable[[], object], *, done: bool) -> int:
-    """The status of a process that kills itself at (or just after) call number ``after`` of the function ``at``."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    torch.set_num_threads(1)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            calls = iter(range(10**6))
-            found = _resolved(at)
-
-            def deadly(*args: Any, **kwargs: Any) -> Any:
-                now = next(calls) == after
-                if now and not done:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = found(*args, **kwargs)
-                if now:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            patch.setattr(at, deadly)
-            act()
-    finally:
-        os._exit(0)  # only where it was not killed
-
-
-def _resolved(dotted: str) -> Any:
-    from _pytest.monkeypatch import derive_importpath
-
-    name, owner = derive_importpath(dotted, raising=True)
-    return getattr(owner, name)
-
-
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("stage", "sealed"), [*((stage, False) for stage in STAGES), ("sign", True), ("rename", True), ("log", True)]
 )
 def test_killed_at_any_stage_and_started_again(
-    release: Release, tmp_path: Path, stage: str, done: bool, sealed: bool
+    release: Release, tmp_path: Path, killed: Callable[..., int], stage: str, done: bool, sealed: bool
 ) -> None:
     at, after = STAGES[stage]
-    status = _killed(at, after, lambda: release(sealed=sealed), done=done)
+    status = killed(at, after, lambda: release(sealed=sealed), done=done)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     if not sealed and (tmp_path / "out" / "images").exists():
         for path in (tmp_path / "out" / "images").glob("[0-9]*.png"):
@@ -246,7 +214,9 @@ def test_two_releases_into_one_folder_at_once_are_refused(release: Release, tmp_
     release(3)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"model": "d" * 64}, {"on_flagged": "reject"}, {"recipients": ["x"]}])
+@pytest.mark.parametrize(
+    "changed", [{"seed": 1}, {"model": "d" * 64}, {"on_flagged": "reject"}, {"recipients": ["ab" * 16]}]
+)
 def test_another_plan_is_refused(release: Release, tmp_path: Path, changed: dict[str, object]) -> None:
     release(3)
     with pytest.raises(UserError, match=next(iter(changed))):
@@ -261,7 +231,12 @@ def test_a_folder_that_holds_something_else_is_refused(release: Release, tmp_pat
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"id": 3}'])
+WRONG = {"model": 3, "seed": True, "label": -1, "averaged": 1, "detectors": [{"name": {}}], "recipients": None}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"id": 3}', "[" * 10**5, '{"a": NaN}', "\\ud800", '{"a": "\\ud800"}']
+)
 def test_a_damaged_plan_is_named(release: Release, tmp_path: Path, content: str) -> None:
     release(1)
     (tmp_path / "out" / "release.json").write_text(content)
@@ -269,10 +244,29 @@ def test_a_damaged_plan_is_named(release: Release, tmp_path: Path, content: str)
         release(2)
 
 
+@pytest.mark.parametrize(
+    "changed", [*({name: value} for name, value in WRONG.items()), {"id": "x"}, {"id": "AB" * 16}, {"more": 1}]
+)
+def test_a_plan_of_other_types_is_damaged(release: Release, tmp_path: Path, changed: dict[str, object]) -> None:
+    release(1)
+    path = tmp_path / "out" / "release.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(UserError, match=rf"release\.json is damaged \({next(iter(changed))}"):
+        release(2)
+
+
+def test_a_plan_with_a_key_twice_is_damaged(release: Release, tmp_path: Path) -> None:
+    release(1)
+    path = tmp_path / "out" / "release.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 0,\n "seed": 0'))
+    with pytest.raises(UserError, match="a key stands twice"):
+        release(2)
+
+
 def test_rubble_goes_and_what_others_laid_there_stays(release: Release, tmp_path: Path) -> None:
     release(5)
     images = tmp_path / "out" / "images"
-    rubble = [images / name for name in ("000007.png", "000007.png.sg.json", ".000002.png.abc", "9999999.png")]
+    rubble = [images / name for name in ("000007.png", "000007.png.sg.json", ".000002.png.abc", "000063.png")]
     kept = [images / "README.md", images / ".keep"]
     for path in (*rubble, *kept):
         path.touch()
@@ -321,6 +315,67 @@ def test_releases_share_a_log(release: Release, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out")
     shutil.move(tmp_path / "first", tmp_path / "out")
     assert release(6).all == 6
+
+
+def test_a_log_changed_in_its_middle_is_not_gone_on_with(release: Release, tmp_path: Path) -> None:
+    """The cache of the tree and the last entry are as they were: only reading it all tells."""
+    release(20)
+    path = tmp_path / "log" / "log.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    digest = read_entry(lines[7][:-1]).subject or ""
+    lines[7] = lines[7].replace(digest.encode(), digest[::-1].encode())
+    path.write_bytes(b"".join(lines))
+    kept = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    with pytest.raises(PolicyError, match="its entries are not those that were signed"):
+        release(N)
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == kept
+
+
+@pytest.mark.parametrize("before", [8, TOGETHER, TOGETHER + 8])
+def test_a_log_brought_back_from_an_older_state_is_told_from_a_kill(
+    release: Release, tmp_path: Path, before: int
+) -> None:
+    """A killed process leaves the images of two forwards without entries; with one more, the log was cut."""
+    release(before)
+    shutil.copytree(tmp_path / "log", tmp_path / "older")
+    stop = before - before % TOGETHER + 2 * TOGETHER
+    release(stop + 1)
+    newest = shutil.move(tmp_path / "log", tmp_path / "newest")
+    shutil.copytree(tmp_path / "older", tmp_path / "log")
+    images = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png*")}
+    with pytest.raises(UserError, match=rf"0000{stop}\.png.* is there, but the log .* ends before image {before}"):
+        release(stop + 5)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png*")} == images
+    for path in (tmp_path / "out").rglob(f"0000{stop}.png*"):
+        path.unlink()
+    release(stop + 5)  # as after a kill
+    assert_complete(tmp_path, stop + 5)
+    assert Path(newest).exists()
+
+
+def test_a_log_without_a_word_of_the_release_has_lost_it(release: Release, tmp_path: Path) -> None:
+    a_log(tmp_path)
+    shutil.copytree(tmp_path / "log", tmp_path / "empty")
+    release(5)
+    shutil.rmtree(tmp_path / "log")
+    shutil.move(tmp_path / "empty", tmp_path / "log")
+    with pytest.raises(UserError, match="is missing or has no entry of it"):
+        release(5)
+    assert len(images_of(tmp_path)) + len(images_of(tmp_path, "review")) == 5
+
+
+def test_a_log_older_than_this_machine_has_verified_is_not_gone_on_with(
+    release: Release, tmp_path: Path, office: Any
+) -> None:
+    release(5)
+    shutil.copytree(tmp_path / "log", tmp_path / "older")
+    release(6)
+    found, _ = a_log(tmp_path).checkpoint([KEY.public])
+    office.memory.checkpoint(found.origin, found.size, found.root, "log")  # as securegan log verify does
+    shutil.rmtree(tmp_path / "log")
+    shutil.move(tmp_path / "older", tmp_path / "log")
+    with pytest.raises(PolicyError, match="truncated to 6 entries, where 7 were signed before"):
+        release(7)
 
 
 def test_an_unfitted_detector_screens_nothing(make_run: Callable[..., Path], tmp_path: Path) -> None:
