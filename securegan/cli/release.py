@@ -1,14 +1,17 @@
 """What leaves a run and what enters one: ``release`` and ``intake``."""
 
 import argparse
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from securegan.cli.envelopes import add_opening, opening
 from securegan.cli.keys import add_ring
-from securegan.cli.parser import Commands, positive
+from securegan.cli.parser import Commands, Parser, positive
 from securegan.cli.provenance.options import trusting
 from securegan.cli.runs import require_signed, signers
+from securegan.cli.terminal import say
 from securegan.errors import UserError
 
 
@@ -22,13 +25,10 @@ def add(commands: Commands) -> None:
     release.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     release.add_argument("--n", type=positive, required=True, help="images sampled, those that are flagged included")
     release.add_argument("--out", type=Path, required=True, help="a new or empty folder, or one to go on with")
-    release.add_argument("--sign-with", default="release", metavar="KEY", help="default: the key named %(default)s")
-    release.add_argument("--log-with", metavar="KEY", help="signs the log (default: the same key)")
     release.add_argument(
         "--encrypt-to", nargs="+", default=[], metavar="KEY", help="keys of the ring, or PEM files of X25519 keys"
     )
-    add_ring(release)
-    release.add_argument("--log", type=Path, metavar="FOLDER", help="of several releases (default: OUT/log)")
+    _add_keys(release)
     release.add_argument(
         "--on-flagged",
         choices=["review", "reject"],
@@ -42,6 +42,19 @@ def add(commands: Commands) -> None:
     release.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
     require_signed(release)
     release.set_defaults(do=_release)
+    approve = commands.add_parser(
+        "approve",
+        help="release images that were laid aside for review",
+        epilog="Killed, or given again, the same command ends what it began.",
+    )
+    approve.add_argument("folder", type=Path, metavar="DIR", help="a release's folder")
+    approve.add_argument("numbers", type=_number, nargs="+", metavar="NUMBER", help="of images in DIR/review")
+    approve.add_argument(
+        "--encrypt-to", nargs="+", default=[], metavar="KEY", help="as given to release, where the ring has not all"
+    )
+    _add_keys(approve)
+    add_opening(approve)
+    approve.set_defaults(do=_approve)
     intake = commands.add_parser(
         "intake", help="judge images from outside before they are used; exit code 1 where one is refused"
     )
@@ -65,6 +78,22 @@ def add(commands: Commands) -> None:
     )
     trusting(intake)
     intake.set_defaults(do=_intake)
+
+
+def _add_keys(parser: Parser) -> None:
+    """Who signs, and where it is logged."""
+    parser.add_argument("--sign-with", default="release", metavar="KEY", help="default: the key named %(default)s")
+    parser.add_argument("--log-with", metavar="KEY", help="signs the log (default: the same key)")
+    add_ring(parser)
+    parser.add_argument(
+        "--log", type=Path, metavar="FOLDER", help="of several releases (default: log in the release's folder)"
+    )
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise argparse.ArgumentTypeError(f"{text} is not the number of an image")
+    return int(text)
 
 
 def _rate(text: str) -> float:
@@ -113,6 +142,23 @@ def _release(arguments: argparse.Namespace) -> None:
             progress=lambda done: bar.update(task, completed=done),
         )
     print_release(released, arguments.out)
+
+
+def _approve(arguments: argparse.Namespace) -> None:
+    from securegan.installation import check_installation
+    from securegan.release.keys import ReleaseKeys
+    from securegan.release.plan import PLAN, read_plan
+
+    to = arguments.encrypt_to or read_plan(arguments.folder / PLAN).recipients
+    keys = ReleaseKeys.find(arguments.keys, arguments.sign_with, to, arguments.log_with)
+    check_installation()
+    from securegan.release.approval import approve
+
+    identities = opening(arguments, keys.ring)
+    new = approve(arguments.folder, arguments.numbers, keys, identities, arguments.log)
+    before = len(set(arguments.numbers)) - len(new)
+    also = f" ({before} approved before)" if before else ""
+    say(f"{len(new)} images approved by {keys.ring.find(keys.signer.kid)}, now in {arguments.folder / 'images'}{also}")
 
 
 def _intake(arguments: argparse.Namespace) -> None:

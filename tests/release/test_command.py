@@ -121,9 +121,54 @@ def test_a_log_under_a_key_of_its_own_speaks_for_images_of_a_compromised_one(
         sidecar_of(forged).write_bytes(kept)
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_reviewed_image_is_approved(
+    securegan: Command, run: Path, tmp_path: Path, office: Office, sealed: bool
+) -> None:
+    out, to = tmp_path / "out", ["--encrypt-to", "reader"] if sealed else []
+    assert securegan("release", run, "--n", 40, "--out", out, *to).returncode == 0
+    first, second, *_ = sorted(int(path.name[:6]) for path in (out / "review").iterdir())
+    done = securegan("approve", out, first, second)
+    assert done.returncode == 0 and "2 images approved by release" in done.stdout, done.stderr
+    assert (
+        "0 images approved" in (again := securegan("approve", out, second)).stdout
+        and "1 approved before" in again.stdout
+    )
+    done = securegan("log", "show", out / "log", "--kind", "approval", "--json")
+    assert [json.loads(line)["details"]["number"] for line in done.stdout.splitlines()] == [first, second]
+    if sealed:  # a whole release is opened by one command
+        assert securegan("open", out / "images", "--out", tmp_path / "opened").returncode == 0
+    done = securegan("verify", tmp_path / "opened" if sealed else out / "images", "--log", out / "log")
+    assert done.returncode == 0 and " byte-exact" in done.stdout, done.stdout + done.stderr
+    assert securegan("release", run, "--n", 50, "--out", out, *to).returncode == 0
+    assert "40 were asked for" in securegan("release", run, "--n", 40, "--out", out, *to).stdout
+
+
+def test_an_approval_under_a_compromised_key_stands_by_the_log(
+    securegan: Command, run: Path, tmp_path: Path, office: Office
+) -> None:
+    keeper = Signer(office.ring.secret(office.ring.new("keeper", "ed25519", ["log"])))
+    office.believe("keeper", keeper, "log")
+    out = tmp_path / "out"
+    assert securegan("release", run, "--n", 40, "--out", out, "--log-with", "keeper").returncode == 0
+    number = min(int(path.name[:6]) for path in (out / "review").iterdir())
+    assert securegan("approve", out, number).returncode == 2  # the log does not go over to another key
+    assert securegan("approve", out, number, "--log-with", "keeper").returncode == 0
+    time.sleep(1.1)  # the log's time is in seconds
+    kid, now = office.signer.kid, datetime.now(UTC)
+    change_store(office.store, office.root, office.memory, lambda keys: revoke(keys, kid, "compromised", now))
+    image = out / "images" / f"{number:06d}.png"
+    assert securegan("verify", image).returncode == 1
+    assert securegan("verify", image, "--log", out / "log").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["approve", "OUT", "3"], "release.json cannot be read"),
+        (["approve", "OUT"], "NUMBER"),
+        (["approve", "OUT", "-3"], "-3 is not the number of an image"),
+        (["approve", "OUT", "x"], "x is not the number of an image"),
         (["release", "RUN", "--out", "OUT"], "--n"),
         (["release", "RUN", "--n", "0", "--out", "OUT"], "0 is not a positive number"),
         (["release", "RUN", "--n", "3", "--out", "OUT", "--sign-with", "nobody"], "has no key nobody"),

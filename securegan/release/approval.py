@@ -1,0 +1,169 @@
+"""An image that was laid aside for review, released by hand after all.
+
+It is the image of the log, or it is refused. Its sidecar is signed beside it in ``review/``, then the approval is
+logged, then sidecar and image move to ``images/``: killed anywhere and given again, each approval ends whole and stands
+in the log once, and no image lies in ``images/`` that the log does not release.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from securegan.errors import UserError
+from securegan.release.entries import APPROVED, REVIEW, ReleaseLog, log_of, of_key
+from securegan.release.finishing import object_of, sealing, signing
+from securegan.release.flush import flush
+from securegan.release.keys import PURPOSE, ReleaseKeys
+from securegan.release.plan import FOLDERS, Plan, found
+from securegan.release.record import Record
+from securegan.security.durable import written
+from securegan.security.envelope.files import SUFFIX as SEALED
+from securegan.security.envelope.files import open_bytes
+from securegan.security.envelope.recipients import Identity
+from securegan.security.envelope.versions import Expected
+from securegan.security.provenance.files import MAX_IMAGE, read_given
+from securegan.security.provenance.log import Entry, Log
+from securegan.security.provenance.sidecar import SUFFIX
+
+
+def approve(
+    folder: Path,
+    numbers: Sequence[int],
+    keys: ReleaseKeys,
+    identities: Sequence[Identity] = (),
+    log: Path | None = None,
+) -> list[int]:
+    """Release the images ``numbers`` of the release in ``folder``; gives those that were not approved before.
+
+    Args:
+        folder: of the release.
+        numbers: of its images, as they stand in their names.
+        keys: who approves, and signs; who keeps the log; for whom the release is sealed, if for anybody.
+        identities: that open what is sealed.
+        log: of several releases, where the release is in one.
+
+    Raises:
+        UserError: an image was not laid aside, is missing or not the one that was; or as :func:`.release.release` does.
+    """
+    with found(folder) as plan:
+        if sorted(keys.kids) != sorted(plan.recipients):
+            raise UserError(
+                f"{folder} is sealed for {', '.join(kid[:8] for kid in plan.recipients) or 'nobody'}: name the same "
+                "keys with --encrypt-to."
+            )
+        if (log is None) != (plan.log == ""):
+            told = "has a log of its own: leave --log out" if log else f"is in the log {plan.log}: name it with --log"
+            raise UserError(f"the release in {folder} {told}.")
+        shared = None if log is None else Log(log)
+        own = ReleaseLog(log_of(folder, plan, shared, keys), keys.keeper, keys.signed_before, plan.id)
+        desk = _Desk(folder, plan, keys, identities, frozenset(numbers))
+        own.read(desk.see)
+        desk.record.require_whole(folder)
+        try:
+            return _approve(desk, own, sorted(set(numbers)))
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}; the same command goes on from there.") from error
+
+
+def _approve(desk: "_Desk", log: ReleaseLog, numbers: Sequence[int]) -> list[int]:
+    keys = desk.keys
+    new = [number for number in numbers if not desk.is_approved(number)]
+    entries = [desk.stage(number) for number in new]
+    if entries:
+        flush(desk.folder)
+        keys.check()
+        log.append([*desk.keys_changed(), *entries])
+        for key in keys.counted:
+            keys.ring.count(key, sealed=len(new))
+    for number in numbers:
+        desk.move(number)
+    flush(desk.folder)
+    return new
+
+
+class _Desk:
+    """Where images wait, and what the log says of them and of the release."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        keys: ReleaseKeys,
+        identities: Sequence[Identity],
+        wanted: frozenset[int],
+    ) -> None:
+        for part in FOLDERS.values():
+            if (folder / part).is_symlink():
+                raise UserError(f"{folder / part} is a link: a release lies in its own folder alone.")
+        self.folder, self.plan, self.keys, self.identities, self.wanted = folder, plan, keys, identities, wanted
+        self.record = Record()
+        self._sign, self._seal = signing(plan, keys), sealing(plan, keys)
+        self._reviews: dict[int, Entry] = {}
+        self._approvals: dict[int, Entry] = {}  # the last of each image
+
+    def see(self, entry: Entry) -> None:
+        """An entry of the log."""
+        self.record.see(entry)
+        number = entry.details.get("number")
+        if isinstance(number, int) and number in self.wanted:
+            if entry.kind == REVIEW:
+                self._reviews[number] = entry
+            elif entry.kind == APPROVED:
+                self._approvals[number] = entry
+
+    def keys_changed(self) -> list[Entry]:
+        """What the log does not know yet of whose keys it is under."""
+        signer, keeper = self.keys.signer.public, self.keys.keeper.public
+        known = signer in self.record.keys["images"] or self.record.under("approvals", signer)
+        changed = [] if known else [of_key(self.plan, "approvals", signer)]
+        return changed if self.record.under("log", keeper) else [*changed, of_key(self.plan, "log", keeper)]
+
+    def is_approved(self, number: int) -> bool:
+        """With a sidecar that is still there. Raises UserError for an image that was never laid aside."""
+        if number not in self._reviews:
+            raise UserError(f"image {number} was not laid aside for review in {self.folder}: it cannot be approved.")
+        entry = self._approvals.get(number)
+        if entry is None:
+            return False
+        name = self._name(number) + SUFFIX
+        places = [path for path in (self._path(kind, name) for kind in FOLDERS) if path.exists()]
+        return any(hashlib.sha256(self._content(path, name)).hexdigest() == entry.sidecar for path in places)
+
+    def stage(self, number: int) -> Entry:
+        """Sign the image where it lies; gives the entry that says who did. Raises UserError where it is another."""
+        name, entry = self._name(number), self._reviews[number]
+        path = self._path("review", name)
+        data = self._content(path, name)
+        if hashlib.sha256(data).hexdigest() != entry.subject:
+            raise UserError(f"{path} is not the image that was laid aside, by the log: restore it.")
+        signed = self._sign(data, name, number, str(entry.details.get("pixels")))
+        with written(self._path("review", name + SUFFIX), replace=True, mode=0o644, flush=False) as file:
+            file.write(signed if self._seal is None else self._seal(signed, name + SUFFIX))
+        details = {**entry.details, "approved by": self.keys.signer.kid}
+        digest = hashlib.sha256(signed).hexdigest()
+        return Entry(kind=APPROVED, subject=entry.subject, sidecar=digest, name=name, details=details)
+
+    def move(self, number: int) -> None:
+        """To the released ones; the sidecar first: an image that can be seen can be verified."""
+        for file in (self._name(number) + SUFFIX, self._name(number)):
+            source, target = self._path("review", file), self._path("release", file)
+            if source.exists():
+                os.replace(source, target)
+            elif not target.exists():
+                raise UserError(f"{target} is missing, though it was approved: restore it.")
+
+    def _name(self, number: int) -> str:
+        return f"{number:06d}.png"
+
+    def _path(self, kind: str, file: str) -> Path:
+        return self.folder / FOLDERS[kind] / (file + (SEALED if self.plan.recipients else ""))
+
+    def _content(self, path: Path, name: str) -> bytes:
+        """Of a file, opened where it is sealed."""
+        if path.is_symlink():
+            raise UserError(f"{path} is a link: put the file itself there.")
+        data = read_given(path, MAX_IMAGE, "the file")
+        if not self.plan.recipients:
+            return data
+        return open_bytes(data, self.identities, Expected(purpose=PURPOSE, object_id=object_of(self.plan, name)))
