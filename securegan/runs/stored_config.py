@@ -11,19 +11,28 @@ from omegaconf.errors import OmegaConfBaseException
 
 from securegan.errors import UserError
 
+DEEPEST = 16  # levels of a configuration
+FAULTS = (  # of what is no YAML, and of YAML's tags on values that do not suit them
+    yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError,
+)  # fmt: skip
+
 
 def read_config(file: Path, content: bytes) -> DictConfig:
     """The mapping of plain values that a run wrote. Raises UserError, naming ``file``, where ``content`` is none.
 
-    An interpolation could show an environment variable (``oc.env``) to whatever the value is given to, and what YAML's
-    anchors share is copied for each use: a few bytes could take all memory.
+    An interpolation could show an environment variable (``oc.env``) to whatever the value is given to; what YAML's
+    anchors share is copied for each use, so a few bytes could take all memory; deep nesting takes the parser hours.
     """
     try:
         text = content.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"{file} is refused: it has a YAML alias, which no run writes.")
+        depth = 0
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+                what = "a YAML alias" if isinstance(event, yaml.AliasEvent) else f"more than {DEEPEST} levels"
+                raise UserError(f"{file} is refused: it has {what}, which no run writes.")
         config = OmegaConf.load(io.StringIO(text))
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
+    except FAULTS as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{file} is damaged ({reason}): the run cannot be continued.") from error
     if not isinstance(config, DictConfig):

@@ -117,7 +117,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", ["a: [1", "- 1\n"])
+TAGS = ["!!int x", "!!bool x", "!!timestamp x", "!!python/object/apply:pathlib.Path [1]", "!!set x", "1" * 5000]
+
+
+@pytest.mark.parametrize("content", ["a: [1", "- 1\n", "3", *(f"a: {tagged}" for tagged in TAGS)])
 def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
@@ -146,9 +149,10 @@ def test_a_stored_config_that_would_fill_the_memory_is_refused(tmp_path: Path) -
     file.write_text(bomb)
     with pytest.raises(UserError, match="has a YAML alias"):
         RunFolder.open(tmp_path).config()
-    file.write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"config\.yaml is damaged"):
-        RunFolder.open(tmp_path).config()
+    for deep in ("[" * 200_000, "? " * 100_000, "".join(f"{' ' * i}a:\n" for i in range(300))):
+        file.write_text(deep)
+        with pytest.raises(UserError, match="more than 16 levels"):
+            RunFolder.open(tmp_path).config()
     with file.open("wb") as opened:
         opened.truncate(2**40)
     with pytest.raises(UserError, match=r"more than 262,144 bytes"):
