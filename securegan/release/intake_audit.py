@@ -161,8 +161,8 @@ def _gate_of(run: Path, like: Anomaly, rate: float, trust: Trust | None) -> tupl
     theirs, ours = ((spec.channels, spec.size) for spec in (anomaly.module.spec, like.module.spec))
     if theirs != ours:
         raise UserError(
-            f"--surrogate={run} is not possible: it reads images of {theirs[0]}x{theirs[1]}x{theirs[1]}, and the run "
-            f"of {ours[0]}x{ours[1]}x{ours[1]}."
+            f"{run} cannot be the surrogate: it reads images of {theirs[0]}x{theirs[1]}x{theirs[1]}, not of "
+            f"{ours[0]}x{ours[1]}x{ours[1]}."
         )
     return anomaly, threshold_of(calibration, rate)
 

@@ -1,11 +1,14 @@
 """The gate for images from outside: its order, its false alarms, its limits, and what an adversary makes of it."""
 
+import copy
 import io
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,7 @@ from securegan.models.vae.lightning_model import VAE
 from securegan.release import intake, intake_audit
 from securegan.release.anomaly import Anomaly, Calibration, false_alarms, threshold_of
 from securegan.release.intake import Gate, Limits, attach_gate, calibrated, data_of, open_gate
-from securegan.release.intake_audit import audit_gate
+from securegan.release.intake_audit import audit_gate, audit_run
 from securegan.release.intake_paths import judged
 from securegan.runs.atomic import as_json
 from securegan.runs.folder import RunFolder
@@ -323,6 +326,17 @@ def test_the_audit_of_the_gate_attacks_it(
         transferred = [rows[kind, "through another run's gate", eps] for eps in (0.05, 1.0)]
         assert transferred == [small, whole]  # the other is the same here
     assert rows["clean", "none", 0.0] > 0.5
+
+
+def test_a_surrogate_reads_images_of_the_same_size(
+    watched: tuple[Anomaly, Calibration], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy.copy(watched[0])
+    other.module = SimpleNamespace(spec=replace(watched[0].module.spec, channels=3))  # type: ignore[assignment]
+    found = {run: watched, run / "other": (other, watched[1])}
+    monkeypatch.setattr(intake_audit, "calibrated", lambda path, trust: found[path])
+    with pytest.raises(UserError, match="other cannot be the surrogate: it reads images of 3x32x32, not of 1x32x32"):
+        audit_run(run, RATE, surrogate=run / "other")
 
 
 def test_the_score_has_a_gradient_and_leaves_no_trace(watched: tuple[Anomaly, Calibration]) -> None:
