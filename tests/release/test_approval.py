@@ -172,6 +172,25 @@ def test_another_image_than_was_laid_aside_is_refused(place: Place) -> None:
     assert not [e for e in place.entries() if e.kind == "approval"]
 
 
+def test_an_approval_whose_sidecar_or_entry_was_lost_is_given_again(place: Place, tmp_path: Path) -> None:
+    first, second, *_ = place.waiting
+    older = Path(shutil.copytree(place.released.log.folder, tmp_path / "older"))
+    place.approve(first)
+    shutil.rmtree(place.released.log.folder)
+    older.rename(place.released.log.folder)  # within what looks like a kill
+    assert place.approve(first) == [first]
+    place.assert_released(first)
+    place.approve(second)
+    place.path("images", second, ".sg.json").unlink()
+    assert place.approve(second) == [second]
+    found = judge(
+        place.read(place.path("images", second)),
+        place.read(place.path("images", second, ".sg.json")),
+        place.office.trust(),
+    )
+    assert found.verdict == "byte-exact" and place.make(N).counts.all == N
+
+
 def test_what_was_not_laid_aside_is_not_approved(place: Place) -> None:
     released = next(int(path.name[:6]) for path in (place.folder / "images").iterdir())
     for number in (released, 10**6):
