@@ -115,6 +115,7 @@ class Release(BaseModel):
     sealed_for: list[str]
     detectors: list[dict[str, str]]
     signer: str
+    signers: list[str] = []  # all that the log names, in the order in which they came
     log: dict[str, str | int]
 
     @property

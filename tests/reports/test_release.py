@@ -39,6 +39,11 @@ def test_the_report_shows_the_verification(tmp_path: Path) -> None:
     assert "Not every released image verifies" not in html
 
 
+def test_the_report_names_every_signer(tmp_path: Path) -> None:
+    html = render(RunResults.load(a_run(tmp_path, {**SUMMARY, "signers": ["ab" * 16, "cd" * 16]})))
+    assert f"{'ab' * 16}, {'cd' * 16}" in html
+
+
 def test_an_image_that_does_not_verify_is_told_in_red(tmp_path: Path) -> None:
     html = render(RunResults.load(a_run(tmp_path, {**SUMMARY, "verdicts": {"byte-exact": 59, "modified": 1}})))
     assert '<strong class="red">Not every released image verifies.' in html
