@@ -74,6 +74,13 @@ def add(commands: Commands) -> None:
         "--audit", action="store_true", help="measure what the run's gate keeps out, adaptive adversaries included"
     )
     intake.add_argument(
+        "--surrogate",
+        type=Path,
+        metavar="RUN",
+        help="with --audit: another run on images of the same size, through whose gate an adversary without this one "
+        "searches",
+    )
+    intake.add_argument(
         "--require-signed", action="store_true", help="refuse images, and a run, that no trusted key has signed"
     )
     trusting(intake)
@@ -164,6 +171,8 @@ def _approve(arguments: argparse.Namespace) -> None:
 def _intake(arguments: argparse.Namespace) -> None:
     if arguments.audit and (arguments.run is None or arguments.paths):
         raise UserError("--audit measures the gate of a run on the run's own data: give --run RUN and no PATH.")
+    if arguments.surrogate is not None and not arguments.audit:
+        raise UserError("--surrogate is for --audit alone: no image is judged by it.")
     if not arguments.audit and not arguments.paths:
         raise UserError("nothing to judge: give images, folders or zip files.")
     trust = signers(arguments)
@@ -179,7 +188,8 @@ def _intake(arguments: argparse.Namespace) -> None:
     from securegan.runs.atomic import as_json
 
     if arguments.audit:
-        print_passed(audit_run(arguments.run, arguments.false_positive_rate, trust=trust), json=arguments.json)
+        rate, other = arguments.false_positive_rate, arguments.surrogate
+        print_passed(audit_run(arguments.run, rate, trust=trust, surrogate=other), json=arguments.json)
         return
     gate = open_gate(
         arguments.run,

@@ -177,6 +177,7 @@ def test_an_approval_under_a_compromised_key_stands_by_the_log(
         (["release", "RUN", "--n", "3", "--out", "OUT", "--require-signed"], "signatures are required and it has none"),
         (["intake", "PNG"], "give --run RUN"),
         (["intake", "--run", "RUN"], "nothing to judge"),
+        (["intake", "PNG", "--run", "RUN", "--surrogate", "RUN"], "--surrogate is for --audit alone"),
         (["intake", "PNG", "--run", "RUN", "--false-positive-rate", "2"], "not a rate between 0 and 1"),
         (["intake", "/nowhere.png", "--run", "RUN", "--false-positive-rate", "0.1"], "/nowhere.png cannot be read"),
     ],
