@@ -170,7 +170,11 @@ def _envelopes(paths: Sequence[Path]) -> list[Path]:
     """Those named, and those that lie in folders named."""
     found: list[Path] = []
     for path in paths:
-        within = sorted(path.glob(f"[!.]*{SUFFIX}")) if path.is_dir() else [path]
+        within = [path]
+        if path.is_dir():
+            within = sorted(each for each in path.glob(f"[!.]*{SUFFIX}") if not each.is_dir())
+        elif path != STREAM and not path.exists():
+            raise UserError(f"{path} cannot be read: there is no such file.")
         if not within:
             raise UserError(f"there is no envelope (*{SUFFIX}) in {path}.")
         found += within
@@ -200,7 +204,10 @@ def _places(envelopes: Sequence[Path], paths: Sequence[Path], out: Path | None) 
 
 
 def _plain(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX))
+    name = path.name.removesuffix(SUFFIX)
+    if name in (".", ".."):
+        raise UserError(f"{path} has no name without {SUFFIX}: open it alone, with --out.")
+    return path.with_name(name)
 
 
 def _rewrap(arguments: argparse.Namespace) -> None:

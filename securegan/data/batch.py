@@ -32,9 +32,24 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """From what ``dataclasses.asdict`` gave, as JSON has it; raises KeyError or TypeError for anything else."""
-        names, shares = found["class_names"], found.get("class_shares", ())
-        return cls(**{**found, "class_names": tuple(names), "class_shares": tuple(shares)})
+        """From what ``dataclasses.asdict`` gave, as JSON has it.
+
+        Raises KeyError, TypeError or ValueError for anything else: it may be a stranger's.
+        """
+        names, shares = tuple(found["class_names"]), tuple(found.get("class_shares", ()))
+        spec = cls(**{**found, "class_names": names, "class_shares": shares})
+        for text in (spec.name, spec.digest, *names):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r:.40} is no text")
+            text.encode()  # half of a surrogate pair can be neither printed nor hashed
+        for number in (spec.channels, spec.size, spec.num_classes):
+            if type(number) is not int or not 0 <= number < 2**31:
+                raise TypeError(f"{number!r:.40} is no number of channels, pixels or classes")
+        if len(names) != spec.num_classes or len(shares) not in (0, len(names)):
+            raise ValueError(f"{len(names)} names and {len(shares)} shares are not those of {spec.num_classes} classes")
+        if not all(isinstance(part, int | float) and 0 <= part <= 1 for part in (spec.eps, *shares)):
+            raise ValueError("a radius or a class's share is not in [0, 1]")
+        return spec
 
     @property
     def balanced(self) -> bool:

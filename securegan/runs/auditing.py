@@ -26,6 +26,8 @@ from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
 from securegan.runs.folder import AUDIT, RunFolder
 from securegan.runs.sampling import load_watched, moved
+from securegan.security.errors import PolicyError
+from securegan.security.provenance.requirement import required
 from securegan.security.provenance.trust import Trust
 
 
@@ -50,7 +52,7 @@ def audit_run(
         full: every check, in minutes rather than seconds.
         device: where it is computed.
         before_reading: called with the data before they are prepared.
-        trust: who must have signed the checkpoint; None asks nobody.
+        trust: who must have signed the checkpoint; None asks nobody but whom the process' environment names.
 
     Raises:
         UserError: ``path`` holds no run or no such checkpoint, its data have changed, or there is no such surface.
@@ -60,6 +62,10 @@ def audit_run(
     validate(config)
     cache, seed = Path(str(config.cache_dir)).expanduser(), int(config.seed)
     trained = Path(config.ckpt) if config.ckpt else path  # an attack on a run lies beside it, without weights
+    if trained != path and (trust or required()):
+        raise PolicyError(
+            f"{path} is refused: signatures are required, and an attack has none. Audit {trained}, the run."
+        )
     found = load_watched(trained, which, trust)
     module, detectors = found.module, found.detectors
     if trained == path:

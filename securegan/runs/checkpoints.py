@@ -9,7 +9,6 @@ every defence was at full strength.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from securegan.errors import UserError
 from securegan.evaluation.protocol import Protocol
 from securegan.models.base import GenerativeModule, callbacks_of
 from securegan.runs.atomic import write_atomically, write_json
-from securegan.runs.folder import RunFolder
+from securegan.runs.folder import RunFolder, read_json
 from securegan.runs.signed import Vouched, signature_of
+from securegan.security.provenance.files import digest_file, open_regular
 from securegan.security.provenance.requirement import required
 from securegan.security.provenance.trust import Trust
 
@@ -34,12 +34,6 @@ INDEX = "index.json"
 WEIGHTS = ".safetensors"
 WEAK = "the last epoch was taken: the defences did not reach full strength."
 UNSCORED = "the last epoch was taken: the selection figure is not a number."
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Checkpoints(pl.Callback):
@@ -88,7 +82,7 @@ class Checkpoints(pl.Callback):
     def _register(self, trainer: pl.Trainer, module: GenerativeModule, epoch: int, name: str) -> None:
         self.before_save()
         partial = self.folder / f"{name}.partial"
-        entry = {"file": name, "epoch": epoch + 1, "sha256": sha256(partial)}
+        entry = {"file": name, "epoch": epoch + 1, "sha256": digest_file(partial)}
         partial.replace(self.folder / name)
         entry["weights"] = save_weights(module, (self.folder / name).with_suffix(WEIGHTS))
         if self.sign is not None:
@@ -116,7 +110,7 @@ def save_weights(module: GenerativeModule, path: Path) -> dict[str, Any]:
     """Write a module's weights, counters and detector statistics to the safetensors file ``path``; gives its entry."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary))
-    return {"file": path.name, "sha256": sha256(path)}
+    return {"file": path.name, "sha256": digest_file(path)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -125,15 +119,15 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} holds no saved point: the run ended before its first epoch did; start it anew.")
     try:
-        index = dict(json.loads(path.read_text()))
+        index = dict(read_json(path))
         for entry in index.values():
-            _ = entry["epoch"]
-            for about in (entry, entry["weights"]):
+            name = f"epoch-{entry['epoch']:04d}"
+            for about, suffix in ((entry, ".ckpt"), (entry["weights"], WEIGHTS)):
                 _ = about["sha256"]
-                if about["file"] != Path(about["file"]).name:
-                    raise ValueError(f"{about['file']} is not a file of this folder")
+                if about["file"] != name + suffix:
+                    raise ValueError(f"{str(about['file'])[:80]!a} is not {name}{suffix}")
         return index
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): the run cannot be continued.") from error
 
 
@@ -156,7 +150,7 @@ def verified(run: RunFolder, which: str, trust: Trust | None = None) -> tuple[Pa
     path = run.checkpoints / entry["file"]
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: restore it or start a new run.")
-    found = sha256(path)
+    found = digest_file(path)
     if found != entry["sha256"]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum differs): restore it or start a new run.")
     if trust := trust or required():
@@ -195,7 +189,8 @@ def verified_weights(run: RunFolder, which: str = "best", trust: Trust | None = 
     trust = trust or required()
     vouched = None if trust is None else Vouched(run, entry, trust)
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise UserError(f"the checkpoint {path} cannot be read ({error.strerror}): restore it.") from error
     found = hashlib.sha256(content).hexdigest()

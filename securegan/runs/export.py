@@ -30,11 +30,11 @@ from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import require_empty, write_atomically, write_json
-from securegan.runs.checkpoints import sha256
 from securegan.runs.folder import RunFolder
 from securegan.runs.model_card import check_license, model_card
 from securegan.runs.sampling import load_watched
 from securegan.security.provenance.directory import MANIFEST, copy_verified, sign_directory
+from securegan.security.provenance.files import digest_file
 from securegan.security.provenance.requirement import required
 from securegan.security.provenance.signing import Signer
 from securegan.security.provenance.statement import DirectoryOrigin
@@ -144,7 +144,7 @@ def _load(folder: Path) -> nn.Module:
         raise UserError(f"{path} cannot be read ({error.strerror}): expected an exported generator.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): export the generator anew.") from error
-    if not weights.is_file() or sha256(weights) != expected:
+    if not weights.is_file() or digest_file(weights) != expected:
         raise UserError(f"{weights} is missing or damaged (its checksum differs): export the generator anew.")
     kind = resolve(target)
     if not (isinstance(kind, type) and issubclass(kind, GenerativeModule)):
@@ -285,7 +285,7 @@ def _describe(
         "weights": {
             "file": weights.name,
             "format": form,
-            "sha256": sha256(weights),
+            "sha256": digest_file(weights),
             "averaged": averaged,
             "checkpoint": which,
             "epoch": epoch,

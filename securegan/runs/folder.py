@@ -35,6 +35,7 @@ from securegan.security.provenance.files import read_regular
 
 CONFIG, SPEC = "config.yaml", "data.json"
 LIMITS = {CONFIG: 2**18, SPEC: 2**24}  # bytes that are read of them: many times what a run writes
+LONGEST = 2**28  # bytes that are read of the others
 AUDIT = "audit.json"
 
 PACKAGES = (
@@ -141,10 +142,10 @@ class RunFolder:
         metrics = path / "metrics.json"
         if metrics.is_file():
             try:
-                folder.results = dict(json.loads(metrics.read_text()))
+                folder.results = dict(read_json(metrics))
                 folder.rows = [dict(row) for row in folder.results.pop("rows")]
                 _ = [(row["epoch"], row["metrics"]) for row in folder.rows]
-            except (ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{metrics} is damaged ({error}): restore it or start a new run.") from error
         return folder
 
@@ -233,6 +234,17 @@ class RunFolder:
                         writer.writerow([detector, number, classes[number], f"{score:.6g}", f"{threshold:.6g}"])
 
         write_atomically(self.path / "flagged.csv", write)
+
+
+def read_json(path: Path) -> Any:
+    """What a run wrote there. Raises OSError, and ValueError for what is no JSON, or more or deeper than any run's."""
+    content = read_regular(path, LONGEST)
+    if len(content) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def environment() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from securegan.errors import UserError
 
 DEEPEST = 16  # levels of a configuration
+LARGEST = 2**64
 FAULTS = (  # of what is no YAML, and of YAML's tags on values that do not suit them
     yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError,
 )  # fmt: skip
@@ -31,6 +32,8 @@ def read_config(file: Path, content: bytes) -> DictConfig:
             if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
                 what = "a YAML alias" if isinstance(event, yaml.AliasEvent) else f"more than {DEEPEST} levels"
                 raise UserError(f"{file} is refused: it has {what}, which no run writes.")
+            if isinstance(event, yaml.ScalarEvent):
+                _require_plain(file, event.value)
         config = OmegaConf.load(io.StringIO(text))
     except FAULTS as error:
         reason = (str(error).splitlines() or [""])[0]
@@ -38,9 +41,15 @@ def read_config(file: Path, content: bytes) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise UserError(f"{file} is damaged: expected a mapping.")
     for value in _values(OmegaConf.to_container(config, resolve=False)):
-        if isinstance(value, str) and "${" in value:
-            raise UserError(f"{file} is refused: {value[:80]!r} stands for another value, and plain ones are expected.")
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise UserError(f"{file} is damaged: it has a number that is not one of 64 bits.")
     return config
+
+
+def _require_plain(file: Path, value: str) -> None:
+    """Raises UserError for an interpolation, before OmegaConf's parser takes its time over it."""
+    if "${" in value:
+        raise UserError(f"{file} is refused: {value[:80]!r} stands for another value, and plain ones are expected.")
 
 
 def _values(plain: Any) -> Iterator[Any]:

@@ -120,6 +120,7 @@ def test_several_envelopes_and_folders_of_them_are_opened(run: Any, tmp_path: Pa
         assert run("seal", tmp_path / name, "--to", "archive", "--out", tmp_path / "sealed" / f"{name}.sge")[0] == 0
         (tmp_path / name).unlink()
     (tmp_path / "sealed" / "notes.txt").write_text("none of them")
+    (tmp_path / "sealed" / "z.sge").mkdir()
     (tmp_path / "sealed" / ".a.png.sge.abc").write_bytes(b"half of one")
     code, out, err = run("open", tmp_path / "sealed", "--out", tmp_path / "opened" / "here")
     assert code == 0 and len(out.splitlines()) == 3, err
@@ -142,14 +143,18 @@ def test_several_envelopes_and_folders_of_them_are_opened(run: Any, tmp_path: Pa
         (["ALL", "--out", "-"], "does not go into one pipe"),
         (["ONE", "OTHER", "--out", "OUT"], "does not end in .sge"),
         (["ALL", "--out", "OTHER"], "cannot be made"),
+        (["ONE", "MISSING", "--out", "OUT"], "there is no such file"),
+        (["DOTS"], "has no name without .sge"),
     ],
 )
 def test_mistakes_with_several(run: Any, tmp_path: Path, words: list[str], said: str) -> None:
     run("keys", "new", "archive")
     places = {"EMPTY": tmp_path / "empty", "ONE": tmp_path / "1.sge", "OTHER": tmp_path / "2", "ALL": tmp_path}
+    places |= {"MISSING": tmp_path / "none.sge", "DOTS": tmp_path / "dots" / "..sge"}
+    places["DOTS"].parent.mkdir()
     places["EMPTY"].mkdir()
     (tmp_path / "plain").write_bytes(PLAIN)
-    for name in ("1.sge", "2"):
+    for name in ("1.sge", "2", "dots/..sge"):
         run("seal", tmp_path / "plain", "--to", "archive", "--out", tmp_path / name)
     code, _, err = run("open", *(places.get(word, tmp_path / "out" if word == "OUT" else word) for word in words))
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err

@@ -18,9 +18,9 @@ from securegan.data.decode import BadImage
 from securegan.data.sources import open_files
 from securegan.errors import ConfigError, UserError
 from securegan.release.settings import Security
-from securegan.runs.checkpoints import sha256
 from securegan.runs.export import export_generator, load_generator
 from securegan.runs.sampling import load_module
+from securegan.security.provenance.files import digest_file
 
 Office = Any
 
@@ -47,7 +47,7 @@ def _reindex(run: Path) -> None:
     for entry in index.values():
         for about in (entry, entry["weights"]):
             file = run / "checkpoints" / about["file"]
-            about["sha256"] = sha256(file) if file.exists() else ""
+            about["sha256"] = digest_file(file) if file.exists() else ""
     path.write_text(json.dumps(index))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from securegan.cli import main
@@ -213,6 +215,12 @@ def test_commands_that_load_a_run_ask_for_its_signature(
         assert refused.returncode == 2 and "signatures are required" in refused.stderr
         assert securegan(name, signed, "--out", tmp_path / name, "--require-signed", *further).returncode == 0
     assert "signatures are required" in securegan("audit", run, "--require-signed").stderr
+    (tmp_path / "planted").mkdir()  # says that it is an attack on a run that is signed
+    shutil.copy(signed / "data.json", tmp_path / "planted")
+    config = OmegaConf.load(signed / "config.yaml")
+    OmegaConf.save({**config, "ckpt": str(signed)}, tmp_path / "planted" / "config.yaml")
+    planted = securegan("audit", tmp_path / "planted", "--require-signed")
+    assert planted.returncode == 2 and "an attack has none" in planted.stderr
     again = securegan("attack", run, "--out", tmp_path / "attacked", "--require-signed", "attack=fgsm")
     assert again.returncode == 2 and "signatures are required" in again.stderr
     load_generator(tmp_path / "export", office.trust())

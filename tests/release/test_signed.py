@@ -19,11 +19,11 @@ from securegan.release.release import Source
 from securegan.release.settings import Security
 from securegan.run import take_requirement
 from securegan.runs import sampling
-from securegan.runs.checkpoints import sha256
 from securegan.runs.export import export_generator, load_generator
 from securegan.runs.sampling import load_module, load_watched
 from securegan.runs.signed import require_trusted
 from securegan.security.errors import PolicyError
+from securegan.security.provenance.files import digest_file
 from securegan.security.provenance.signing import Signer
 
 Office = Any
@@ -65,7 +65,7 @@ def test_other_weights_under_a_signed_name_are_refused(signed: Path, office: Off
     save_file(tensors, path)
     index = json.loads((signed / "checkpoints" / "index.json").read_text())
     for entry in index.values():
-        entry["weights"]["sha256"] = sha256(path)
+        entry["weights"]["sha256"] = digest_file(path)
     (signed / "checkpoints" / "index.json").write_text(json.dumps(index))
     load_module(signed)
     with pytest.raises(PolicyError, match="not what was signed"):
@@ -126,8 +126,8 @@ def test_a_release_names_what_was_loaded(
 ) -> None:
     """A run that trains on meanwhile, or somebody who writes there, changes nothing of what a sidecar says."""
     other = make_run(tmp_path / "other", "seed=1")
-    named = {name: sha256(signed / name) for name in ("config.yaml", "data.json")}
-    weights = sha256(signed / "checkpoints" / "epoch-0001.safetensors")
+    named = {name: digest_file(signed / name) for name in ("config.yaml", "data.json")}
+    weights = digest_file(signed / "checkpoints" / "epoch-0001.safetensors")
     found = load_watched(signed, trust=office.trust())
     shutil.rmtree(signed / "checkpoints")
     shutil.copytree(other / "checkpoints", signed / "checkpoints")

@@ -18,10 +18,11 @@ from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.runs import export
 from securegan.runs.atomic import write_json
-from securegan.runs.checkpoints import save_weights, sha256
+from securegan.runs.checkpoints import save_weights
 from securegan.runs.export import Format, export_generator, load_generator
 from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import class_of, load_module
+from securegan.security.provenance.files import digest_file
 
 NARROW = [f"model.{part}_width=4" for part in ("generator", "discriminator", "class")]
 QUALITY = {"quality/fid_judge": 3.25, "quality/class_accuracy_judge": 0.5}
@@ -101,7 +102,7 @@ def test_safetensors_give_the_runs_images_bit_for_bit(
     found = load_generator(out)(*given)
     assert torch.equal(found, expected) and not torch.equal(found, other)
     assert found.shape == (5, 3, 32, 32) and found.min() >= 0 and found.max() <= 1
-    assert sha256(out / "generator.safetensors") == digest
+    assert digest_file(out / "generator.safetensors") == digest
     assert load_file(out / "generator.safetensors").keys() == module.generator_network(averaged).state_dict().keys()
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "generator.safetensors"]
     shutil.copytree(out, tmp_path / "moved")
@@ -167,7 +168,7 @@ def test_the_card_says_what_was_measured_of_these_weights_alone(runs: dict[str, 
     ):
         assert said in best
     assert "`kind 2`" in best and "7,000 training images" in best and "attack_success_label" not in best
-    assert sha256(tmp_path / "best" / "generator.safetensors") in best
+    assert digest_file(tmp_path / "best" / "generator.safetensors") in best
     last = card("last", which="last", license="mit")
     assert "4.75 | - | - | validate" in last and "3.25" not in last
     assert yaml.safe_load(last.split("---")[1])["license"] == "mit" and "choose before" not in last

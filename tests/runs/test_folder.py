@@ -1,16 +1,21 @@
 """The run folder and its checkpoints under faults."""
 
 import json
+import os
 import shlex
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from securegan.data.batch import DataSpec
 from securegan.errors import UserError
 from securegan.runs.atomic import write_atomically
-from securegan.runs.checkpoints import read_index, sha256, verified
+from securegan.runs.checkpoints import read_index, verified, verified_weights
 from securegan.runs.folder import RunFolder, environment
+from securegan.security.provenance.files import digest_file
 
 
 def test_a_folder_that_holds_a_run_is_not_started_again(tmp_path: Path) -> None:
@@ -61,7 +66,9 @@ def test_a_continuation_is_listed_below_the_first_start(tmp_path: Path, monkeypa
     assert [entry["command"].split()[-1] for entry in about["continued"]] == ["ckpt=a", "ckpt=b"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "3", "null", '{"rows": 1}', '{"rows": [1]}', '{"rows": [{"a": 1}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "3", "null", '{"rows": 1}', '{"rows": [1]}', '{"rows": [{"a": 1}]}', "[" * 200_000]
+)
 def test_damaged_metrics_are_named(tmp_path: Path, content: str) -> None:
     RunFolder.create(tmp_path, OmegaConf.create({})).release()
     (tmp_path / "metrics.json").write_text(content)
@@ -69,7 +76,7 @@ def test_damaged_metrics_are_named(tmp_path: Path, content: str) -> None:
         RunFolder.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", '{"last": {"file": "x"}}', "[1]", '{"last": 3}'])
+@pytest.mark.parametrize("content", ["{", '{"last": {"file": "x"}}', "[1]", '{"last": 3}', "[" * 200_000])
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(UserError, match=r"index\.json is damaged"):
@@ -82,7 +89,7 @@ def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
     file = run.checkpoints / "epoch-0001.ckpt"
     file.write_bytes(b"weights")
     weights = {"file": "epoch-0001.safetensors", "sha256": ""}
-    entry = {"file": file.name, "epoch": 1, "sha256": sha256(file), "weights": weights}
+    entry = {"file": file.name, "epoch": 1, "sha256": digest_file(file), "weights": weights}
     (run.checkpoints / "index.json").write_text(json.dumps({"last": entry}))
     assert verified(run, "last")[0] == file
     with pytest.raises(UserError, match=r"no 'best' checkpoint.*--checkpoint last"):
@@ -95,12 +102,15 @@ def test_a_missing_and_a_changed_checkpoint_are_named(tmp_path: Path) -> None:
         verified(run, "last")
 
 
-@pytest.mark.parametrize("name", ["../epoch-0001.ckpt", "/etc/passwd", "a/b"])
-def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
-    whole = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": {"file": "epoch-0001.st", "sha256": ""}}
+@pytest.mark.parametrize(
+    "name", ["../epoch-0001.ckpt", "/etc/passwd", "a/b", "epoch-0002.ckpt", "epoch-0001.ckpt\0", "\ud800", 3, None]
+)
+def test_an_index_that_names_other_files_is_refused(tmp_path: Path, name: object) -> None:
+    weights = {"file": "epoch-0001.safetensors", "sha256": ""}
+    whole = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": weights}
     for entry in ({**whole, "file": name}, {**whole, "weights": {"file": name, "sha256": ""}}):
         (tmp_path / "index.json").write_text(json.dumps({"last": entry}))
-        with pytest.raises(UserError, match="not a file of this folder"):
+        with pytest.raises(UserError, match="is not epoch-0001"):
             read_index(tmp_path)
 
 
@@ -117,10 +127,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-TAGS = ["!!int x", "!!bool x", "!!timestamp x", "!!python/object/apply:pathlib.Path [1]", "!!set x", "1" * 5000]
+TAGS = ["!!int x", "!!bool x", "!!timestamp x", "!!python/object/apply:pathlib.Path [1]", "!!set x"]
+NUMBERS = ["1" * 5000, "0x" + "f" * 5000]
 
 
-@pytest.mark.parametrize("content", ["a: [1", "- 1\n", "3", *(f"a: {tagged}" for tagged in TAGS)])
+@pytest.mark.parametrize("content", ["a: [1", "- 1\n", "3", *(f"a: {tagged}" for tagged in TAGS + NUMBERS)])
 def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
@@ -134,6 +145,46 @@ def test_a_stored_config_reads_nothing_from_elsewhere(tmp_path: Path, value: str
     (tmp_path / "config.yaml").write_text(f"seed: 0\nname: {value}\n")
     with pytest.raises(UserError, match=r"config\.yaml is refused: '.*' stands for another value"):
         RunFolder.open(tmp_path).config()
+
+
+@pytest.mark.parametrize("value", ["${" * 100_000, '"' + "\\x24{" * 60_000 + '"'], ids=["plain", "escaped"])
+def test_what_an_interpolations_parser_would_take_minutes_over_is_refused_at_once(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"a: {value}" if value[0] == '"' else f"a: '{value}'")
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"stands for another value|more than"):
+        RunFolder.open(tmp_path).config()
+    assert time.monotonic() - begun < 5
+
+
+SPEC = DataSpec("cut", 1, 8, 2, ("a", "b"), 0.1, "d", (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["a"]}, {"class_names": ["a", 3]}, {"class_names": ["a", "\ud800"]}, {"class_shares": [0.5]},
+        {"class_shares": ["x", "y"]}, {"eps": "much"}, {"eps": float("nan")}, {"size": 8.5}, {"channels": True},
+        {"num_classes": 3}, {"digest": None}, {"colour": 1},
+    ],
+)  # fmt: skip
+def test_a_description_of_other_data_than_any_run_writes_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_spec(SPEC)
+    assert RunFolder(tmp_path).spec() == SPEC
+    (tmp_path / "data.json").write_text(json.dumps({**asdict(SPEC), **change}))
+    with pytest.raises(UserError, match=r"data\.json is damaged"):
+        RunFolder(tmp_path).spec()
+
+
+def test_weights_that_are_a_pipe_are_refused_not_waited_for(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    weights = {"file": "epoch-0001.safetensors", "sha256": ""}
+    entry = {"file": "epoch-0001.ckpt", "epoch": 1, "sha256": "", "weights": weights}
+    (run.checkpoints / "index.json").write_text(json.dumps({"last": entry}))
+    os.mkfifo(run.checkpoints / "epoch-0001.safetensors")
+    with pytest.raises(UserError, match="no regular file"):
+        verified_weights(run, "last")
 
 
 def test_a_run_whose_config_could_not_be_read_again_is_not_started(tmp_path: Path) -> None:
@@ -167,9 +218,9 @@ def test_what_a_folder_was_read_as_stays(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("seed: 0\n")
     folder = RunFolder.open(tmp_path)
-    assert folder.digest("config.yaml") == sha256(file)
+    assert folder.digest("config.yaml") == digest_file(file)
     file.write_text("seed: 1\n")
-    assert folder.config().seed == 0 and folder.digest("config.yaml") != sha256(file)
+    assert folder.config().seed == 0 and folder.digest("config.yaml") != digest_file(file)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
