@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 MISSED = """
-import ctypes, operator, os, pathlib, sys
+import ctypes, operator, os, pathlib, signal, sys
 from functools import partial
 from securegan.cli.ending import ended_tidily
+signal.signal(int(sys.argv[2]), signal.SIG_DFL)  # nohup ignores one of them
 library, left = ctypes.CDLL(None), pathlib.Path(sys.argv[1])
 reading, writing = os.pipe()
 with ended_tidily():
