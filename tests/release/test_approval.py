@@ -14,7 +14,6 @@ from securegan.release.approval import approve
 from securegan.release.keys import ReleaseKeys
 from securegan.release.release import Order, Released, Source, release
 from securegan.release.verification import summarise
-from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import load_watched
 from securegan.security.envelope.files import open_bytes
 from securegan.security.envelope.recipients import Ring
@@ -41,8 +40,9 @@ class Place:
         return ReleaseKeys.find(None, sign_with, ["reader"] if self.sealed else [])
 
     def make(self, n: int) -> Released:
-        module, detectors = load_watched(self.run)
-        return release(module, detectors, Source.of(RunFolder.open(self.run)), self.folder, n, self.keys(), Order())
+        found = load_watched(self.run)
+        source = Source.of(found.folder, found.entry)
+        return release(found.module, found.detectors, source, self.folder, n, self.keys(), Order())
 
     def approve(self, *numbers: int, sign_with: str = "release") -> list[int]:
         return approve(self.folder, numbers, self.keys(sign_with), self.identities)

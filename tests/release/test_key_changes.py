@@ -12,7 +12,6 @@ from securegan.errors import UserError
 from securegan.release.keys import ReleaseKeys
 from securegan.release.release import Order, Released, Source, release
 from securegan.release.verification import summarise
-from securegan.runs.folder import RunFolder
 from securegan.runs.sampling import load_watched
 from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Entry, Log, read_entry
@@ -25,8 +24,8 @@ Make = Callable[..., Released]
 @pytest.fixture
 def make(run: Path, tmp_path: Path, office: Office) -> Make:
     """``make(n, sign_with=..., log_with=..., encrypt_to=..., log=..., progress=...)`` into ``tmp_path / out``."""
-    module, detectors = load_watched(run)
-    source = Source.of(RunFolder.open(run))
+    found = load_watched(run)
+    source = Source.of(found.folder, found.entry)
 
     def go(
         n: int,
@@ -37,7 +36,9 @@ def make(run: Path, tmp_path: Path, office: Office) -> Make:
         **more: Any,
     ) -> Released:
         keys = ReleaseKeys.find(None, sign_with, encrypt_to, log_with)
-        return release(module, detectors, source, tmp_path / "out", n, keys, Order(on_flagged="reject"), **more)
+        return release(
+            found.module, found.detectors, source, tmp_path / "out", n, keys, Order(on_flagged="reject"), **more
+        )
 
     return go
 
@@ -164,20 +165,28 @@ def test_which_weights_made_it_stands_in_sidecar_and_log(
 ) -> None:
     from securegan.security.provenance.sidecar import verify_file
 
-    module, detectors = load_watched(run)
-    order = Order(averaged=averaged, on_flagged="reject")
-    source = Source.of(RunFolder.open(run))
-    released = release(module, detectors, source, tmp_path / "out", 5, ReleaseKeys.find(None, "release"), order)
+    found = load_watched(run)
+    keys, order = ReleaseKeys.find(None, "release"), Order(averaged=averaged, on_flagged="reject")
+    source = Source.of(found.folder, found.entry)
+    released = release(found.module, found.detectors, source, tmp_path / "out", 5, keys, order)
     for path in (tmp_path / "out" / "images").glob("*.png"):
         origin = verify_file(path, office.trust()).origin
         assert origin is not None and origin.weights == weights
-    found: list[Entry] = []
-    audit(released.log, office.trust(), see=lambda index, entry: found.append(entry))
-    assert found[0].kind == "training" and found[0].details["weights"] == weights
+    entries: list[Entry] = []
+    audit(released.log, office.trust(), see=lambda index, entry: entries.append(entry))
+    assert entries[0].kind == "training" and entries[0].details["weights"] == weights
 
 
 def test_a_seed_that_no_statement_holds_is_one_sentence(make: Make, run: Path, tmp_path: Path, office: Office) -> None:
-    module, detectors = load_watched(run)
-    source = Source.of(RunFolder.open(run))
+    found = load_watched(run)
+    source = Source.of(found.folder, found.entry)
     with pytest.raises(UserError, match="a release cannot be of that: seed"):
-        release(module, detectors, source, tmp_path / "o", 5, ReleaseKeys.find(None, "release"), Order(seed=2**70))
+        release(
+            found.module,
+            found.detectors,
+            source,
+            tmp_path / "o",
+            5,
+            ReleaseKeys.find(None, "release"),
+            Order(seed=2**70),
+        )
