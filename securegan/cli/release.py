@@ -165,7 +165,8 @@ def _approve(arguments: argparse.Namespace) -> None:
     new = approve(arguments.folder, arguments.numbers, keys, identities, arguments.log)
     before = len(set(arguments.numbers)) - len(new)
     also = f" ({before} approved before)" if before else ""
-    say(f"{len(new)} images approved by {keys.ring.find(keys.signer.kid)}, now in {arguments.folder / 'images'}{also}")
+    count = f"{len(new)} image{'' if len(new) == 1 else 's'}"
+    say(f"{count} approved by {keys.ring.find(keys.signer.kid)}, now in {arguments.folder / 'images'}{also}")
 
 
 def _intake(arguments: argparse.Namespace) -> None:

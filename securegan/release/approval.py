@@ -69,14 +69,23 @@ def approve(
 def _approve(desk: "_Desk", log: ReleaseLog, numbers: Sequence[int]) -> list[int]:
     keys = desk.keys
     new = [number for number in numbers if not desk.is_approved(number)]
-    entries = [desk.stage(number) for number in new]
-    if entries:
-        flush(desk.folder)
-        keys.check()
-        log.append([*desk.keys_changed(), *entries])
+    for number in new:
+        desk.image(number)
+    keys.check()
+    for number in sorted({*numbers} - {*new}):
+        desk.move(number)
+    if new:
+        try:
+            entries = [desk.stage(number) for number in new]
+            flush(desk.folder)
+            keys.check()
+            log.append([*desk.keys_changed(), *entries])
+        except (OSError, UserError):
+            desk.withdraw()
+            raise
         for key in keys.counted:
             keys.ring.count(key, sealed=len(new))
-    for number in numbers:
+    for number in new:
         desk.move(number)
     flush(desk.folder)
     return new
@@ -93,14 +102,12 @@ class _Desk:
         identities: Sequence[Identity],
         wanted: frozenset[int],
     ) -> None:
-        for part in FOLDERS.values():
-            if (folder / part).is_symlink():
-                raise UserError(f"{folder / part} is a link: a release lies in its own folder alone.")
         self.folder, self.plan, self.keys, self.identities, self.wanted = folder, plan, keys, identities, wanted
-        self.record = Record()
+        self.record = Record(plan)
         self._sign, self._seal = signing(plan, keys), sealing(plan, keys)
         self._reviews: dict[int, Entry] = {}
         self._approvals: dict[int, Entry] = {}  # the last of each image
+        self._staged: list[Path] = []
 
     def see(self, entry: Entry) -> None:
         """An entry of the log."""
@@ -127,33 +134,55 @@ class _Desk:
         if entry is None:
             return False
         name = self._name(number) + SUFFIX
-        places = [path for path in (self._path(kind, name) for kind in FOLDERS) if path.exists()]
-        return any(hashlib.sha256(self._content(path, name)).hexdigest() == entry.sidecar for path in places)
+        return any(self._holds(self._path(kind, name), name, entry.sidecar) for kind in FOLDERS)
 
-    def stage(self, number: int) -> Entry:
-        """Sign the image where it lies; gives the entry that says who did. Raises UserError where it is another."""
-        name, entry = self._name(number), self._reviews[number]
+    def image(self, number: int) -> bytes:
+        """The file that was laid aside. Raises UserError where it is another, or gone."""
+        name = self._name(number)
         path, released = self._path("review", name), self._path("release", name)
         if not path.exists() and released.exists():
             path = released  # approved once, and the log or the sidecar was lost
         data = self._content(path, name)
-        if hashlib.sha256(data).hexdigest() != entry.subject:
+        if hashlib.sha256(data).hexdigest() != self._reviews[number].subject:
             raise UserError(f"{path} is not the image that was laid aside, by the log: restore it.")
-        signed = self._sign(data, name, number, str(entry.details.get("pixels")))
-        with written(self._path("review", name + SUFFIX), replace=True, mode=0o644, flush=False) as file:
+        return data
+
+    def stage(self, number: int) -> Entry:
+        """Sign :meth:`image` where it lies; gives the entry that says who did."""
+        name, entry = self._name(number), self._reviews[number]
+        signed = self._sign(self.image(number), name, number, str(entry.details.get("pixels")))
+        path = self._path("review", name + SUFFIX)
+        with written(path, replace=True, mode=0o644, flush=False) as file:
             file.write(signed if self._seal is None else self._seal(signed, name + SUFFIX))
+        self._staged.append(path)
         details = {**entry.details, "approved by": self.keys.signer.kid}
         digest = hashlib.sha256(signed).hexdigest()
-        return Entry(kind=APPROVED, subject=entry.subject, sidecar=digest, name=name, details=details)
+        approval = Entry(kind=APPROVED, subject=entry.subject, sidecar=digest, name=name, details=details)
+        self._approvals[number] = approval
+        return approval
+
+    def withdraw(self) -> None:
+        """Remove the sidecars of images whose approval did not come to stand in the log."""
+        for path in self._staged:
+            path.unlink(missing_ok=True)
 
     def move(self, number: int) -> None:
-        """To the released ones; the sidecar first: an image that can be seen can be verified."""
-        for file in (self._name(number) + SUFFIX, self._name(number)):
+        """To the released ones, where it is what the log's approval names; the sidecar first: an image that can be seen
+        can be verified. Raises UserError where anything else lies there; it stays.
+        """
+        entry, name = self._approvals[number], self._name(number)
+        for file, digest in ((name + SUFFIX, entry.sidecar), (name, entry.subject)):
             source, target = self._path("review", file), self._path("release", file)
-            if source.exists():
+            if self._holds(source, file, digest):
                 os.replace(source, target)
-            elif not target.exists():
-                raise UserError(f"{target} is missing, though it was approved: restore it.")
+            elif not self._holds(target, file, digest):
+                raise UserError(f"{target} is missing or not what was approved, by the log: restore it.")
+            elif os.path.lexists(source):
+                raise UserError(f"{source} is not what was approved: {target} is; look at it and remove it.")
+
+    def _holds(self, path: Path, file: str, digest: str | None) -> bool:
+        """Whether the file at ``path`` is there and has this digest; one that is sealed, what is in it."""
+        return os.path.lexists(path) and hashlib.sha256(self._content(path, file)).hexdigest() == digest
 
     def _name(self, number: int) -> str:
         return f"{number:06d}.png"
@@ -168,4 +197,5 @@ class _Desk:
         data = read_given(path, MAX_IMAGE, "the file")
         if not self.plan.recipients:
             return data
-        return open_bytes(data, self.identities, Expected(purpose=PURPOSE, object_id=object_of(self.plan, name)))
+        expected = Expected(purpose=PURPOSE, object_id=object_of(self.plan, name))
+        return open_bytes(data, self.identities, expected, name=str(path))

@@ -29,9 +29,15 @@ OF_KEY: Final = "key"
 def of_model(plan: Plan) -> Entry:
     """The weights that a release's images come from, and what they come from."""
     told: dict[str, str | int | bool] = {"release": plan.id, "config": plan.config, "dataset": plan.dataset}
-    return Entry(
-        kind=OF_MODEL, subject=plan.model, name=plan.run, details=told | {"seed": plan.seed, "weights": plan.weights}
-    )
+    told |= {"seed": plan.seed, "weights": plan.weights, "on flagged": plan.on_flagged, "plan": plan.digest}
+    if plan.label is not None:
+        told["label"] = plan.label
+    return Entry(kind=OF_MODEL, subject=plan.model, name=plan.run, details=told | recipients_told(plan.recipients))
+
+
+def recipients_told(kids: Sequence[str]) -> dict[str, str | int | bool]:
+    """For whom a release is sealed, as an entry's details."""
+    return {f"recipient {number}": kid for number, kid in enumerate(sorted(kids), 1)}
 
 
 def of_key(plan: Plan, use: Use, key: PublicKey) -> Entry:

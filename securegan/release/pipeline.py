@@ -21,7 +21,7 @@ from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.release.entries import REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, Use, of_key, of_model
 from securegan.release.flush import flush
-from securegan.release.leftovers import require_continued, sweep
+from securegan.release.leftovers import sweep
 from securegan.release.plan import FOLDERS, Plan, plain_text
 from securegan.release.record import Counts, Record
 from securegan.release.screening import Screen
@@ -81,8 +81,6 @@ class Pipeline:
         progress(first)
         try:
             for part in FOLDERS.values():
-                if (self.folder / part).is_symlink():
-                    raise UserError(f"{self.folder / part} is a link: a release writes into its own folder alone")
                 (self.folder / part).mkdir(exist_ok=True)
                 sweep(self.folder / part, first)
             with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
@@ -106,10 +104,9 @@ class Pipeline:
 
     def _count(self) -> None:
         """How far an earlier process came, as the log says."""
-        record, log = Record(), self.tools.log
+        record, log = Record(self.plan), self.tools.log
         log.read(record.see)
         record.require_whole(self.folder)
-        require_continued(self.folder, record.counts.all, begun=record.begun)
         self.counts = record.counts
         changed = [of_key(self.plan, use, key) for use, key in self.tools.keys.items() if not record.under(use, key)]
         if new := [*([] if record.begun else [of_model(self.plan)]), *changed]:

@@ -1,5 +1,6 @@
 """What a release is of and how it is treated: written down at its start, and the same whenever it goes on."""
 
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Plan(Facts):
     averaged: bool
     on_flagged: Flagged
     detectors: Annotated[list[dict[Text, Text]], Field(max_length=100)]
-    recipients: Annotated[list[Id], Field(max_length=100)]  # kids
+    recipients: Annotated[list[Id], Field(max_length=32)]  # kids; all of them stand in an entry of the log
     log: Text | Literal[""]  # its origin; empty where it is the release's own
     id: Id = Field(default_factory=lambda: secrets.token_hex(16))  # drawn when the release begins
     format: Literal[1] = 1
@@ -50,6 +51,11 @@ class Plan(Facts):
     def origin(self) -> str:
         """Of the log, whoever's it is."""
         return self.log or f"securegan/release/{self.id}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the id."""
+        return hashlib.sha256(strict_json.write(self.model_dump(exclude={"id"}))).hexdigest()
 
     @property
     def weights(self) -> Literal["averaged", "raw"]:

@@ -32,13 +32,14 @@ def summarise(released: Released, out: Path, keys: ReleaseKeys) -> dict[str, Any
 
     Raises AuthenticationError or PolicyError where the log is not as it was signed.
     """
-    record, counts = Record(), released.counts
+    record, counts = Record(released.plan), released.counts
 
     def see(index: int, entry: Entry) -> None:
         if entry.details.get("release") == released.plan.id:
             record.see(entry)
 
     found = audit(released.log, _trusting(keys, ()), see=see)
+    record.require_whole(out)
     signers = [*dict.fromkeys([*record.keys["images"], *record.keys["approvals"]])]
     verdicts = Counter(_verdicts(out / FOLDERS["release"], keys, _trusting(keys, signers)))
     summary = {

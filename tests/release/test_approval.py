@@ -1,9 +1,13 @@
 """Images that were laid aside for review, released by hand: each once, whole, and by whom, whatever is killed."""
 
+import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 from securegan.errors import UserError
 from securegan.release.approval import approve
+from securegan.release.finishing import sealing, signing
 from securegan.release.keys import ReleaseKeys
 from securegan.release.release import Order, Released, Source, release
 from securegan.release.verification import summarise
@@ -72,8 +77,22 @@ class Place:
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "sealed"])
-def place(request: pytest.FixtureRequest, run: Path, tmp_path: Path, office: Office) -> Place:
-    return Place(run, tmp_path / "out", office, request.param)
+def sealed(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def place(run: Path, tmp_path: Path, office: Office, sealed: bool) -> Place:
+    return Place(run, tmp_path / "out", office, sealed)
+
+
+def edit(place: Place, **changed: object) -> None:
+    path = place.folder / "release.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_approved_image_is_released_signed_and_logged(place: Place) -> None:
@@ -152,10 +171,10 @@ def test_another_image_than_was_laid_aside_is_refused(place: Place) -> None:
     if place.sealed:
         own = path.read_bytes()
         shutil.copy(place.path("review", second), path)
-        with pytest.raises(PolicyError, match="holds the object"):
+        with pytest.raises(PolicyError, match=rf"^{path} is refused: it holds the object"):
             place.approve(first)
         path.write_bytes(own[:-1] + bytes([own[-1] ^ 1]))
-        with pytest.raises(AuthenticationError):
+        with pytest.raises(AuthenticationError, match=f"^{path} is refused"):
             place.approve(first)
     else:
         path.write_bytes(place.path("review", second).read_bytes())
@@ -166,7 +185,7 @@ def test_another_image_than_was_laid_aside_is_refused(place: Place) -> None:
         with pytest.raises(UserError, match="is a link"):
             place.approve(first)
         path.unlink()
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match=f"does not hold image {first}"):
             place.approve(first)
     assert not place.path("images", first).exists()
     assert not [e for e in place.entries() if e.kind == "approval"]
@@ -213,3 +232,188 @@ def test_a_sealed_one_needs_a_key_that_opens_it(run: Path, tmp_path: Path, offic
         approve(place.folder, place.waiting[:1], place.keys(), [])
     with pytest.raises(UserError, match=r"is sealed for .* --encrypt-to"):
         approve(place.folder, place.waiting[:1], ReleaseKeys.find(None, "release"), place.identities)
+
+
+EDITS = {
+    "seed": 7,
+    "run": "another",
+    "model": "d" * 64,
+    "config": "d" * 64,
+    "dataset": "d" * 64,
+    "averaged": False,
+    "label": 3,
+    "on_flagged": "reject",
+    "detectors": [],
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_plan_that_was_edited_vouches_for_nothing(run: Path, tmp_path: Path, office: Office, name: str) -> None:
+    place = Place(run, tmp_path / "out", office, False)
+    edit(place, **{name: EDITS[name]})
+    kept = contents(place.folder)
+    with pytest.raises(UserError, match=r"release\.json is not what the release was begun with: .*; restore it"):
+        place.approve(place.waiting[0])
+    assert contents(place.folder) == kept
+    plan = place.released.plan.model_copy(update={name: EDITS[name]})
+    with pytest.raises(UserError, match="is not what the release was begun with"):
+        summarise(replace(place.released, plan=plan), place.folder, place.keys())
+
+
+def test_edited_recipients_are_refused(run: Path, tmp_path: Path, office: Office) -> None:
+    place = Place(run, tmp_path / "out", office, True)
+    thief = office.ring.new("thief", "x25519")
+    edit(place, recipients=[thief.kid])
+    keys = ReleaseKeys.find(None, "release", ["thief"])
+    with pytest.raises(UserError, match=rf"it says recipient 1 {thief.kid}, and the signed log {place.keys().kids[0]}"):
+        approve(place.folder, place.waiting[:1], keys, place.identities)
+    found = load_watched(place.run)
+    source = Source.of(found.folder, found.entry)
+    with pytest.raises(UserError, match="it says recipient 1"):
+        release(found.module, found.detectors, source, place.folder, N + 9, keys, Order())
+
+
+def test_an_approval_does_not_go_on_with_a_log_that_a_release_would_not(
+    run: Path, tmp_path: Path, office: Office
+) -> None:
+    place = Place(run, tmp_path / "out", office, False)
+    log = place.released.log.folder
+    older = Path(shutil.copytree(log, tmp_path / "older"))
+    place.make(N + 80)
+    shutil.rmtree(log)
+    older.rename(log)
+    kept = contents(place.folder)
+    with pytest.raises(UserError, match=f"ends before image {N}, and no process that was killed"):
+        place.approve(place.waiting[0])
+    assert contents(place.folder) == kept
+
+
+@pytest.mark.parametrize("sizes", [(N, N + 20), (N + 20, N), (N, N)])
+def test_the_id_of_another_release_in_the_same_log_is_refused(
+    run: Path, tmp_path: Path, office: Office, sealed: bool, sizes: tuple[int, int]
+) -> None:
+    """Plan and log are the same, and so are the images: only the files tell whose entries these are."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    keys = ReleaseKeys.find(None, "release", ["reader"] if sealed else [])
+    found = load_watched(run)
+    source = Source.of(found.folder, found.entry)
+
+    def make(folder: Path, n: int) -> Released:
+        order, log = Order(), tmp_path / "shared"
+        return release(found.module, found.detectors, source, folder, n, keys, order, log=log)
+
+    make(folders[0], sizes[0])
+    time.sleep(1.1)  # a sidecar's time is in seconds
+    make(folders[1], sizes[1])
+    shutil.copy(folders[0] / "release.json", folders[1] / "release.json")
+    kept = contents(folders[1])
+    number = min(int(path.name[:6]) for path in (folders[1] / "review").iterdir())
+    for act in (
+        lambda: make(folders[1], sizes[1] + 5),
+        lambda: approve(folders[1], [number], keys, [Ring(office.ring)], tmp_path / "shared"),
+    ):
+        with pytest.raises(UserError, match="another release's; restore them"):
+            act()
+    assert contents(folders[1]) == kept
+
+
+@pytest.mark.parametrize("what", ["another image", "a link", "another sidecar", "a link as sidecar"])
+def test_what_was_laid_over_an_approved_image_stays_where_it_is(place: Place, tmp_path: Path, what: str) -> None:
+    first, *_ = place.waiting
+    place.approve(first)
+    beside = ".sg.json" if "sidecar" in what else ""
+    planted = place.path("review", first, beside)
+    if "link" in what:
+        target = tmp_path / "elsewhere"
+        shutil.copy(place.path("images", first, beside), target)
+        planted.symlink_to(target)
+    elif beside:
+        keys, number = place.keys(), first
+        signed = signing(place.released.plan, keys)(b"another", f"{number:06d}.png", number, "e" * 64)
+        seal = sealing(place.released.plan, keys)
+        planted.write_bytes(seal(signed, f"{number:06d}.png.sg.json") if seal else signed)
+    else:
+        seal, data = sealing(place.released.plan, place.keys()), b"another image"
+        planted.write_bytes(seal(data, f"{first:06d}.png") if seal else data)
+    kept = contents(place.folder / "images")
+    with pytest.raises(UserError, match=r"is not what was approved: .* is; look at it|is a link"):
+        place.approve(first)
+    assert contents(place.folder / "images") == kept and os.path.lexists(planted)
+    planted.unlink()
+    place.assert_released(first)
+
+
+def test_what_came_under_the_name_of_an_image_that_is_being_approved_is_not_moved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the log's signed step and the move."""
+    first, second, *_ = place.waiting
+    path, flushed = place.path("review", first), iter(range(9))
+
+    def swapped(folder: Path) -> None:
+        if next(flushed) == 0:
+            path.write_bytes(place.path("review", second).read_bytes())
+
+    monkeypatch.setattr("securegan.release.approval.flush", swapped)
+    with pytest.raises(UserError, match=r"is missing or not what was approved|holds the object"):
+        place.approve(first)
+    assert not place.path("images", first).exists()
+
+
+@pytest.mark.parametrize("what", ["altered", "revoked", "revoked meanwhile"])
+def test_nothing_is_signed_unless_all_are_approved(place: Place, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    first, second, *_ = place.waiting
+    if what == "altered":
+        path = place.path("review", second)
+        path.write_bytes(path.read_bytes()[:-1])
+    keys, signed = place.keys(), iter(range(9))
+    end = partial(place.office.ring.revoke, "release", "superseded")
+    if what == "revoked":
+        end()
+    elif what == "revoked meanwhile":
+        monkeypatch.setattr("securegan.release.approval.flush", lambda folder: end())
+    kept = contents(place.folder)
+    monkeypatch.setattr(keys.signer.__class__, "sign", _counted(keys.signer.__class__.sign, signed))
+    with pytest.raises(UserError):
+        approve(place.folder, [first, second], keys, place.identities)
+    assert contents(place.folder) == kept
+    assert next(signed) == (2 if what == "revoked meanwhile" else 0)
+
+
+def _counted(act: Callable[..., Any], calls: Iterator[int]) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        next(calls)
+        return act(*arguments)
+
+    return counted
+
+
+@pytest.mark.parametrize("part", ["images", "review"])
+def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path, part: str) -> None:
+    (place.folder / part).rename(tmp_path / part)
+    (place.folder / part).symlink_to(tmp_path / part)
+    kept = contents(tmp_path / part)
+    with pytest.raises(UserError, match=rf"{part} is a link: a release lies in its own folder alone"):
+        place.approve(place.waiting[0])
+    assert contents(tmp_path / part) == kept
+
+
+def test_a_log_that_lacks_an_image_approves_nothing(place: Place) -> None:
+    strange = Entry(kind="release", subject="a" * 64, details={"release": place.released.plan.id, "number": N + 1})
+    place.released.log.append([strange], place.office.signer)
+    with pytest.raises(UserError, match=f"image {N + 1} stands where {N} should"):
+        place.approve(place.waiting[0])
+
+
+def test_a_release_is_approved_in_its_own_log_alone(run: Path, tmp_path: Path, office: Office) -> None:
+    place = Place(run, tmp_path / "out", office, False)
+    first, *_ = place.waiting
+    with pytest.raises(UserError, match="has a log of its own: leave --log out"):
+        approve(place.folder, [first], place.keys(), log=place.released.log.folder)
+    found, shared = load_watched(run), tmp_path / "shared"
+    source, folder = Source.of(found.folder, found.entry), tmp_path / "second"
+    release(found.module, found.detectors, source, folder, N, place.keys(), Order(), log=shared)
+    with pytest.raises(UserError, match=r"is in the log securegan/log/.*: name it with --log"):
+        approve(folder, [first], place.keys())
+    assert not (folder / "log").exists()
+    assert approve(folder, [first], place.keys(), log=shared) == [first]

@@ -20,10 +20,13 @@ from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.release import pipeline
 from securegan.release.entries import ReleaseLog, open_log
+from securegan.release.finishing import object_of
 from securegan.release.pipeline import Counts, Pipeline, Tools
 from securegan.release.plan import Plan, opened
 from securegan.release.screening import Screen
 from securegan.runs.sampling import TOGETHER, load_watched, sample
+from securegan.security.envelope.files import facts_for, open_bytes, seal_bytes
+from securegan.security.envelope.recipients import SecretKey
 from securegan.security.errors import PolicyError
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.log import Entry, Log, read_entry
@@ -32,15 +35,15 @@ from securegan.security.provenance.statement import ImageOrigin
 
 N = TOGETHER + 14
 KEY = Signer(bytes(range(32)))
-SEAL = b"sealed:"
+READER = SecretKey(bytes(32))
 
 
 def sign(data: bytes, name: str, number: int, pixels: str) -> bytes:
     return sidecar.sign(data, name, KEY, ImageOrigin(index=number), pixels)
 
 
-def seal(data: bytes, name: str) -> bytes:
-    return SEAL + data
+def sealing(plan: Plan) -> Callable[[bytes, str], bytes]:
+    return lambda data, name: seal_bytes(data, [READER], facts_for("image", object_of(plan, name)))
 
 
 def a_log(tmp_path: Path) -> Log:
@@ -68,8 +71,9 @@ def release(watched: tuple[GenerativeModule, list[Detector]], tmp_path: Path) ->
 
     def run(n: int = N, *, sealed: bool = False, **plan: object) -> Counts:
         module, detectors = watched
-        with opened(tmp_path / "out", a_plan(**plan)) as begun:
-            tools = Tools(sign, seal if sealed else None, ReleaseLog(a_log(tmp_path), KEY, (), begun.id))
+        recipients = {"recipients": [READER.kid]} if sealed else {}
+        with opened(tmp_path / "out", a_plan(**recipients, **plan)) as begun:
+            tools = Tools(sign, sealing(begun) if sealed else None, ReleaseLog(a_log(tmp_path), KEY, (), begun.id))
             return Pipeline(module, Screen(module, detectors), begun, tmp_path / "out", tools).run(n)
 
     return run
@@ -100,9 +104,9 @@ def assert_complete(tmp_path: Path, n: int, *, sealed: bool = False) -> None:
 
 def assert_signed(path: Path, digest: str | None = None, *, sealed: bool = False) -> None:
     def content(found: Path) -> bytes:
-        data = found.with_name(found.name + ".sge").read_bytes() if sealed else found.read_bytes()
-        assert data.startswith(SEAL) == sealed
-        return data.removeprefix(SEAL)
+        if sealed:
+            return open_bytes(found.with_name(found.name + ".sge").read_bytes(), [READER])
+        return found.read_bytes()
 
     data = content(path)
     statement = json.loads(content(path.with_name(path.name + ".sg.json")))

@@ -81,15 +81,17 @@ def open_envelope(
     backend: Backend | None = None,
     replace: bool = False,
     limits: Limits = Limits(),  # noqa: B008
+    name: str | None = None,
 ) -> Header:
     """Open an envelope into a new file or folder, as it holds one or the other; its header, which was checked.
 
+    ``name``: what errors call a stream.
     Who sealed it is not proven, but that they had one of its recipients' keys, public or secret as the kind has it, or
     had been given its data key. Raises AuthenticationError for every forgery, PolicyError for what anybody can see (a
     version, a key, a purpose), UserError where something cannot be read or written.
     """
     backend = backend or load_backend()
-    with _naming(source), _reading(source, False) as given:
+    with _naming(source, name), _reading(source, False) as given:
         assert given is not None
         header, opener = _unlocked(given, identities, expected, versions, backend)
         if header.facts.form == "folder":
@@ -118,10 +120,11 @@ def open_bytes(
     expected: Expected = Expected(),  # noqa: B008
     *,
     backend: Backend | None = None,
+    name: str | None = None,
 ) -> bytes:
     """What an envelope in memory holds; raises as :func:`open_envelope` does, and then nothing was given out."""
     out = BytesIO()
-    open_envelope(BytesIO(envelope), out, identities, expected, backend=backend)
+    open_envelope(BytesIO(envelope), out, identities, expected, backend=backend, name=name)
     return out.getvalue()
 
 
@@ -195,9 +198,9 @@ def _given(source: BinaryIO) -> Iterator[memoryview]:
 
 
 @contextmanager
-def _naming(source: Stream) -> Iterator[None]:
+def _naming(source: Stream, given: str | None = None) -> Iterator[None]:
     """Every forgery is one error; what anybody can see is told with the file's name."""
-    name = str(source) if isinstance(source, Path) else "the envelope"
+    name = str(source) if isinstance(source, Path) else given or "the envelope"
     try:
         yield
     except Forged:
