@@ -153,10 +153,12 @@ def _release(arguments: argparse.Namespace) -> None:
 
 def _approve(arguments: argparse.Namespace) -> None:
     from securegan.installation import check_installation
-    from securegan.release.keys import ReleaseKeys
+    from securegan.release.keys import ReleaseKeys, recipients_of
     from securegan.release.plan import PLAN, read_plan
+    from securegan.security.keys.ring import KeyRing
 
-    to = arguments.encrypt_to or read_plan(arguments.folder / PLAN).recipients
+    kids = read_plan(arguments.folder / PLAN).recipients
+    to = arguments.encrypt_to or recipients_of(KeyRing.open(arguments.keys), kids)
     keys = ReleaseKeys.find(arguments.keys, arguments.sign_with, to, arguments.log_with)
     check_installation()
     from securegan.release.approval import approve

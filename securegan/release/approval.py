@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from securegan.errors import UserError
-from securegan.release.entries import APPROVED, REVIEW, ReleaseLog, log_of, of_key
+from securegan.release.entries import APPROVED, REVIEW, ReleaseLog, log_of, of_key, of_recipients
 from securegan.release.finishing import object_of, sealing, signing
 from securegan.release.flush import flush
 from securegan.release.keys import PURPOSE, ReleaseKeys
-from securegan.release.plan import FOLDERS, Plan, found
+from securegan.release.plan import FOLDERS, OWN_LOG, Plan, found
 from securegan.release.record import Record
 from securegan.security.durable import written
 from securegan.security.envelope.files import SUFFIX as SEALED
@@ -47,13 +47,13 @@ def approve(
         UserError: an image was not laid aside, is missing or not the one that was; or as :func:`.release.release` does.
     """
     with found(folder) as plan:
-        if sorted(keys.kids) != sorted(plan.recipients):
+        if not keys.are_for(plan.recipients):
             raise UserError(
                 f"{folder} is sealed for {', '.join(kid[:8] for kid in plan.recipients) or 'nobody'}: name the same "
                 "keys with --encrypt-to."
             )
         if (log is None) != (plan.log == ""):
-            told = "has a log of its own: leave --log out" if log else f"is in the log {plan.log}: name it with --log"
+            told = OWN_LOG if log else f"is in the log {plan.log}: name it with --log"
             raise UserError(f"the release in {folder} {told}.")
         shared = None if log is None else Log(log)
         own = ReleaseLog(log_of(folder, plan, shared, keys), keys.keeper, keys.signed_before, plan.id)
@@ -124,7 +124,11 @@ class _Desk:
         signer, keeper = self.keys.signer.public, self.keys.keeper.public
         known = signer in self.record.keys["images"] or self.record.under("approvals", signer)
         changed = [] if known else [of_key(self.plan, "approvals", signer)]
-        return changed if self.record.under("log", keeper) else [*changed, of_key(self.plan, "log", keeper)]
+        if not self.record.under("log", keeper):
+            changed.append(of_key(self.plan, "log", keeper))
+        if sorted(self.keys.kids) != sorted(self.record.recipients):
+            changed.append(of_recipients(self.plan, self.keys.kids))
+        return changed
 
     def is_approved(self, number: int) -> bool:
         """With a sidecar that is still there. Raises UserError for an image that was never laid aside."""

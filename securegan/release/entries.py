@@ -9,7 +9,7 @@ from securegan.release.keys import ReleaseKeys
 from securegan.release.leftovers import require_continued
 from securegan.release.plan import Plan
 from securegan.security.provenance.auditing import follow
-from securegan.security.provenance.log import Entry, Log
+from securegan.security.provenance.log import Entry, Log, Tip
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.signing import PublicKey, Signer
 
@@ -35,6 +35,11 @@ def of_model(plan: Plan) -> Entry:
     return Entry(kind=OF_MODEL, subject=plan.model, name=plan.run, details=told | recipients_told(plan.recipients))
 
 
+def of_recipients(plan: Plan, kids: Sequence[str]) -> Entry:
+    """From here on a release's files are sealed for these keys."""
+    return Entry(kind=OF_KEY, details=recipients_told(kids) | {"release": plan.id})
+
+
 def recipients_told(kids: Sequence[str]) -> dict[str, str | int | bool]:
     """For whom a release is sealed, as an entry's details."""
     return {f"recipient {number}": kid for number, kid in enumerate(sorted(kids), 1)}
@@ -51,12 +56,17 @@ class ReleaseLog:
     def __init__(self, log: Log, signer: Signer, others: Sequence[PublicKey], release: str) -> None:
         """Args: others: keys that signed the log before; release: its id."""
         self.log, self.signer, self.others, self.release = log, signer, list(others), release
+        self._tip: Tip | None = None
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """On the disk and signed when this returns; of a process killed within, all of them count or none."""
-        with self.log.writing(self.signer, self.others) as writer:
+        """On the disk and signed when this returns; of a process killed within, all of them count or none.
+
+        Raises PolicyError where the log does not go on from what was read or written here last.
+        """
+        with self.log.writing(self.signer, self.others, self._tip) as writer:
             for entry in entries:
                 writer.append(entry)
+        self._tip = writer.tip
 
     def read(self, see: Callable[[Entry], object]) -> None:
         """Show ``see`` the release's own entries, in order; they count only once this returns.
@@ -70,17 +80,18 @@ class ReleaseLog:
                 see(entry)
 
         checkpoint, _ = self.log.checkpoint([self.signer.public, *self.others])
-        follow(self.log, checkpoint, own, Memory())
+        self._tip = follow(self.log, checkpoint, own, Memory()).tip
 
 
-def log_of(folder: Path, plan: Plan, shared: Log | None, keys: ReleaseKeys) -> Log:
-    """The log of the release in ``folder``: ``shared``, or its own, which is begun where nothing was released yet.
+def log_of(folder: Path, plan: Plan, shared: Log | None, keys: ReleaseKeys, *, begin: bool = False) -> Log:
+    """The log of the release in ``folder``: ``shared``, or its own.
 
+    Args: begin: its own, where there is none and nothing was released yet.
     Raises UserError where it is another's, of another key, or missing.
     """
-    own = shared
-    if own is None:
-        if not Log(folder / LOG).checkpoint_path.exists():
+    own = shared or Log(folder / LOG)
+    if begin and shared is None:
+        if not own.checkpoint_path.exists():
             require_continued(folder, 0, begun=False)
         own = open_log(folder / LOG, plan.origin, keys.keeper)
     origin = keys.require_keeper(own).origin

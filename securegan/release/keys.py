@@ -38,7 +38,7 @@ class ReleaseKeys:
         Args:
             folder: of the key ring.
             sign_with: name or kid of an Ed25519 key.
-            encrypt_to: names, kids, or PEM files of somebody's X25519 key.
+            encrypt_to: names, kids, or PEM files of somebody's X25519 key, of which the ring may know more.
             log_with: as sign_with, of the log; the same key where it is not given.
 
         Raises UserError where one is missing, or PolicyError where it must not be used so.
@@ -48,12 +48,13 @@ class ReleaseKeys:
         recipients: list[Recipient] = []
         kids, counted = [], []
         for name in encrypt_to:
-            if Path(name).suffix == ".pem":
-                theirs = SealingKey.from_file(Path(name))
+            theirs = SealingKey.from_file(Path(name)) if Path(name).suffix == ".pem" else None
+            own = ring.find(name) if theirs is None else _of_kid(ring, theirs.kid)
+            if own is None:
+                assert theirs is not None
                 recipients.append(theirs)
                 kids.append(theirs.kid)
                 continue
-            own = ring.find(name)
             own.require("seal", PURPOSE)
             recipients.append(RingKey(ring, own))
             kids.append(own.kid)
@@ -73,8 +74,17 @@ class ReleaseKeys:
         ring = KeyRing.open(self.ring.folder)
         ring.find(self.signer.kid).require("sign", PURPOSE)
         ring.find(self.keeper.kid).require("sign", "log")
-        for key in self.counted:
-            ring.find(key.kid).require("seal", PURPOSE)
+        for kid in self.kids:
+            if (key := _of_kid(ring, kid)) is not None:
+                key.require("seal", PURPOSE)
+
+    def are_for(self, kids: Sequence[str]) -> bool:
+        """Whether the recipients are those of ``kids``, or keys that took the place of those under their names."""
+        return {self._who(kid) for kid in kids} == {self._who(kid) for kid in self.kids}
+
+    def _who(self, kid: str) -> str:
+        key = _of_kid(self.ring, kid)
+        return kid if key is None else f"key {key.name}"
 
     def require_keeper(self, log: Log) -> Checkpoint:
         """The log's newest checkpoint. Raises UserError where the log would go over to a key of another name.
@@ -89,3 +99,24 @@ class ReleaseKeys:
                 "(--log-with, security.log_with), or take another log."
             )
         return checkpoint
+
+
+def recipients_of(ring: KeyRing, kids: Sequence[str]) -> list[str]:
+    """The names of a release's recipients in a ring, whose newest keys it goes on under; else ``encrypt_to``'s.
+
+    Raises UserError where the ring lacks one.
+    """
+    names = []
+    for kid in kids:
+        key = _of_kid(ring, kid)
+        if key is None:
+            raise UserError(
+                f"the release is sealed for the key {kid}, which the key ring {ring.folder} lacks: name all that it is "
+                "sealed for with --encrypt-to, that one by its PEM file."
+            )
+        names.append(key.name)
+    return list(dict.fromkeys(names))
+
+
+def _of_kid(ring: KeyRing, kid: str) -> Key | None:
+    return next((key for key in ring if key.kid == kid), None)

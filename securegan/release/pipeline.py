@@ -19,7 +19,7 @@ from torch import Tensor
 
 from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
-from securegan.release.entries import REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, Use, of_key, of_model
+from securegan.release.entries import REJECTED, RELEASED, REVIEW, Kind, ReleaseLog, Use, of_key, of_model, of_recipients
 from securegan.release.flush import flush
 from securegan.release.leftovers import sweep
 from securegan.release.plan import FOLDERS, Plan, plain_text
@@ -42,6 +42,7 @@ class Tools:
     ``sign(file, name, number, pixels)`` gives the sidecar; ``pixels`` is their digest. ``seal(data, name)`` gives the
     envelope; without it files are written as they are. ``keys`` are those that sign, to be named in the log;
     ``check()`` raises PolicyError where one of them must not any more.
+    ``recipients``: kids, where they may have changed.
     """
 
     sign: Callable[[bytes, str, int, str], bytes]
@@ -49,6 +50,7 @@ class Tools:
     log: ReleaseLog
     keys: Mapping[Use, PublicKey] = field(default_factory=dict)
     check: Callable[[], object] = lambda: None
+    recipients: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class Pipeline:
         record.require_whole(self.folder)
         self.counts = record.counts
         changed = [of_key(self.plan, use, key) for use, key in self.tools.keys.items() if not record.under(use, key)]
+        recipients = self.tools.recipients
+        if recipients is not None and sorted(recipients) != sorted(record.recipients):
+            changed.append(of_recipients(self.plan, recipients))
         if new := [*([] if record.begun else [of_model(self.plan)]), *changed]:
             log.append(new)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -18,6 +18,7 @@ from securegan.security.provenance.statement import Count, Facts, Seed, Sha256, 
 
 PLAN = "release.json"
 LIMIT = 2**20  # bytes of it
+OWN_LOG = "has a log of its own: leave --log out"
 FOLDERS = {"release": "images", "review": "review"}  # by the kind of an image's entry in the log
 Flagged = Literal["review", "reject"]
 
@@ -42,7 +43,7 @@ class Plan(Facts):
     averaged: bool
     on_flagged: Flagged
     detectors: Annotated[list[dict[Text, Text]], Field(max_length=100)]
-    recipients: Annotated[list[Id], Field(max_length=32)]  # kids; all of them stand in an entry of the log
+    recipients: Annotated[list[Id], Field(max_length=32)]  # kids, as it was begun; an entry has them all
     log: Text | Literal[""]  # its origin; empty where it is the release's own
     id: Id = Field(default_factory=lambda: secrets.token_hex(16))  # drawn when the release begins
     format: Literal[1] = 1
@@ -64,8 +65,16 @@ class Plan(Facts):
 
 
 @contextmanager
-def opened(folder: Path, plan: Plan) -> Iterator[Plan]:
+def opened(
+    folder: Path,
+    plan: Plan,
+    begin: Callable[[], object] = lambda: None,
+    same: Callable[[list[str]], bool] = lambda recipients: False,
+) -> Iterator[Plan]:
     """The plan of the release in ``folder``, which is begun where it is empty; alone with it among processes.
+
+    Args: begin: called before a new release's plan is written; same: whether the plan's recipients are those kids,
+    though under other keys.
 
     Raises:
         UserError: another process releases there, or the folder holds something else or a release of another plan.
@@ -73,7 +82,7 @@ def opened(folder: Path, plan: Plan) -> Iterator[Plan]:
     if not (folder / PLAN).exists() and not (folder / ".lock").exists():
         require_empty(folder, "--out")
     with _alone(folder):
-        yield _begun(folder, plan)
+        yield _begun(folder, plan, begin, same)
 
 
 @contextmanager
@@ -124,12 +133,13 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _begun(folder: Path, plan: Plan) -> Plan:
+def _begun(folder: Path, plan: Plan, begin: Callable[[], object], same: Callable[[list[str]], bool]) -> Plan:
     path = folder / PLAN
     if path.exists():
         before = read_plan(path)
         for name in [field for field in Plan.model_fields if field != "id"]:
-            if (kept := getattr(before, name)) != (wanted := getattr(plan, name)):
+            kept, wanted = getattr(before, name), getattr(plan, name)
+            if kept != wanted and not (name == "recipients" and same(kept)):
                 raise UserError(
                     f"{folder} holds a release with {name} {kept}, not {wanted}: give the settings it was begun with, "
                     "or another --out."
@@ -137,5 +147,6 @@ def _begun(folder: Path, plan: Plan) -> Plan:
         return before
     if strange := [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]:
         raise UserError(f"--out={folder} is not empty ({strange[0]}): choose another folder.")
+    begin()
     write_json(path, plan.model_dump())
     return plan

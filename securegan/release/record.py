@@ -40,18 +40,22 @@ class Record:
 
     ``keys``: of each use, in the order in which they came; ``strange``: the first entry that cannot be of this release;
     ``denied``: in what the plan is not the one that was signed; ``folders``: of each image, a byte (:mod:`.leftovers`);
-    ``first``: entry of a released image.
+    ``first``: entry of a released image; ``recipients``: kids, those of now.
     """
 
     plan: Plan
     begun: bool = False
     denied: str = ""
     first: Entry | None = None
+    recipients: list[str] = field(init=False)
     folders: bytearray = field(default_factory=bytearray)
     counts: Counts = field(default_factory=Counts)
     keys: dict[Use, list[PublicKey]] = field(default_factory=lambda: {use: [] for use in USES})
     approved: set[int] = field(default_factory=set)
     strange: Entry | None = None
+
+    def __post_init__(self) -> None:
+        self.recipients = sorted(self.plan.recipients)
 
     def see(self, entry: Entry) -> None:
         """Raises PolicyError for an entry that names no key where it should."""
@@ -59,8 +63,10 @@ class Record:
         if entry.kind == OF_MODEL:
             self.begun = True
             self.denied = self.denied or self._difference(entry)
-        elif entry.kind == OF_KEY:
+        elif entry.kind == OF_KEY and "signs" in entry.details:
             self._take_key(entry)
+        elif entry.kind == OF_KEY:
+            self.recipients = [str(kid) for name, kid in entry.details.items() if name.startswith("recipient ")]
         elif entry.kind == APPROVED and isinstance(number, int):
             if number not in self.approved:
                 self.approved.add(number)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from securegan.detectors.base import Detector
+from securegan.errors import UserError
 from securegan.models.base import GenerativeModule
 from securegan.release.entries import ReleaseLog, log_of, open_log
 from securegan.release.finishing import sealing, signing
 from securegan.release.keys import ReleaseKeys
 from securegan.release.pipeline import Pipeline, Tools
-from securegan.release.plan import Flagged, Plan, opened, plain_text, plan_of
+from securegan.release.plan import OWN_LOG, PLAN, Flagged, Plan, opened, plain_text, plan_of, read_plan
 from securegan.release.record import Counts
 from securegan.release.screening import Screen
 from securegan.release.stopwatch import Stopwatch
@@ -87,7 +88,8 @@ def release(
         UserError: something cannot be used or written, or does not fit what is there.
     """
     screen = Screen(module, detectors)
-    shared = None if log is None else open_log(log, f"securegan/log/{secrets.token_hex(16)}", keys.keeper)
+    shared = None if log is None else Log(log)
+    origin, new = _origin(shared, out, keys)
     plan = plan_of(
         {
             "model": source.model,
@@ -100,18 +102,24 @@ def release(
             "on_flagged": order.on_flagged,
             "detectors": screen.facts(),
             "recipients": list(keys.kids),
-            "log": "" if shared is None else keys.require_keeper(shared).origin,
+            "log": origin,
         }
     )
     commit = git_commit(40)
-    with opened(out, plan) as begun:
-        own = log_of(out, begun, shared, keys)
+
+    def begin() -> None:
+        if shared is not None and new:
+            open_log(shared.folder, origin, keys.keeper)
+
+    with opened(out, plan, begin, keys.are_for) as begun:
+        own = log_of(out, begun, shared, keys, begin=True)
         tools = Tools(
             signing(begun, keys, None if commit is None or commit.endswith("+") else commit),
             sealing(begun, keys),
             ReleaseLog(own, keys.keeper, keys.signed_before, begun.id),
             {"images": keys.signer.public, "log": keys.keeper.public},
             keys.check,
+            keys.kids,
         )
         pipeline = Pipeline(module, screen, begun, out, tools)
         try:
@@ -120,3 +128,16 @@ def release(
             for key in keys.counted:
                 keys.ring.count(key, sealed=pipeline.sealed)
     return Released(counts, n, pipeline.made, pipeline.watch, begun, own)
+
+
+def _origin(shared: Log | None, out: Path, keys: ReleaseKeys) -> tuple[str, bool]:
+    """Of the log of several releases, empty where there is none; and whether it is to be begun, for a new release."""
+    if shared is None:
+        return "", False
+    if shared.checkpoint_path.exists():
+        return keys.require_keeper(shared).origin, False
+    if (out / PLAN).exists():
+        before = read_plan(out / PLAN).log
+        told = f"is in the log {before}: name its folder with --log, or restore it" if before else OWN_LOG
+        raise UserError(f"there is no log in {shared.folder}, and the release in {out} {told} (nothing was made).")
+    return f"securegan/log/{secrets.token_hex(16)}", True

@@ -20,6 +20,7 @@ from securegan.cli import main
 from securegan.runs.export import load_generator
 from securegan.security.envelope.files import open_bytes
 from securegan.security.envelope.recipients import Ring
+from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Log, read_entry
 from securegan.security.provenance.sidecar import judge, sidecar_of, sign, verify_file
@@ -144,6 +145,24 @@ def test_a_reviewed_image_is_approved(
     assert done.returncode == 0 and " byte-exact" in done.stdout, done.stdout + done.stderr
     assert securegan("release", run, "--n", 50, "--out", out, *to).returncode == 0
     assert "40 were asked for" in securegan("release", run, "--n", 40, "--out", out, *to).stdout
+
+
+def test_a_sealed_image_is_approved_after_its_reader_was_rotated(
+    securegan: Command, run: Path, tmp_path: Path, office: Office
+) -> None:
+    out, pem = tmp_path / "out", tmp_path / "theirs.pem"
+    theirs = KeyRing.open(tmp_path / "theirs").new("theirs", "x25519")
+    pem.write_text(theirs.pem)
+    to = ["--encrypt-to", "reader", pem]
+    assert securegan("release", run, "--n", 40, "--out", out, *to).returncode == 0
+    office.ring.rotate("reader")
+    first, *_ = sorted(int(path.name[:6]) for path in (out / "review").iterdir())
+    done = securegan("approve", out, first)
+    assert done.returncode == 2 and f"sealed for the key {theirs.kid}" in done.stderr and "PEM" in done.stderr
+    assert "1 image approved by release" in securegan("approve", out, first, *to).stdout
+    assert securegan("release", run, "--n", 45, "--out", out, *to).returncode == 0
+    assert securegan("open", out / "images", "--out", tmp_path / "opened").returncode == 0
+    assert securegan("verify", tmp_path / "opened", "--log", out / "log").returncode == 0
 
 
 def test_an_approval_under_a_compromised_key_stands_by_the_log(

@@ -13,6 +13,8 @@ from securegan.release.keys import ReleaseKeys
 from securegan.release.release import Order, Released, Source, release
 from securegan.release.verification import summarise
 from securegan.runs.sampling import load_watched
+from securegan.security.envelope.files import read_header
+from securegan.security.errors import PolicyError
 from securegan.security.provenance.auditing import audit
 from securegan.security.provenance.log import Entry, Log, read_entry
 from securegan.security.provenance.signing import Signer
@@ -190,3 +192,109 @@ def test_a_seed_that_no_statement_holds_is_one_sentence(make: Make, run: Path, t
             ReleaseKeys.find(None, "release"),
             Order(seed=2**70),
         )
+
+
+@pytest.mark.parametrize("what", ["older", "forked", "another"])
+def test_a_log_exchanged_within_a_release_ends_it(make: Make, tmp_path: Path, office: Office, what: str) -> None:
+    make(3)
+    log = tmp_path / "out" / "log"
+    older = Path(shutil.copytree(log, tmp_path / "older"))
+
+    def exchange(done: int) -> None:
+        if done != 32:
+            return
+        shutil.rmtree(log)
+        if what == "another":
+            Log.create(log, "another", office.signer)
+        else:
+            shutil.copytree(older, log)
+        if what == "forked":
+            Log(log).append([Entry(kind="alert", details={}) for _ in range(60)], office.signer)
+
+    with pytest.raises(UserError, match=r"does not go on from the \d+ entries that this process knows") as told:
+        make(100, progress=exchange)
+    assert str(told.value).count(". ") == 0
+
+
+def test_what_others_add_to_a_shared_log_meanwhile_is_gone_on_from(make: Make, tmp_path: Path, office: Office) -> None:
+    shared = tmp_path / "shared"
+
+    def add(done: int) -> None:
+        if done:
+            Log(shared).append([Entry(kind="alert", details={}), Entry(kind="alert", details={})], office.signer)
+
+    assert make(100, log=shared, progress=add).counts.all == 100
+    assert make(101, log=shared).counts.all == 101
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_log_that_is_not_there_is_not_begun_for_a_release_that_was(make: Make, tmp_path: Path, own: bool) -> None:
+    make(5, **({} if own else {"log": tmp_path / "shared"}))
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    told = "has a log of its own: leave --log out" if own else "name its folder with --log, or restore it"
+    with pytest.raises(UserError, match=told):
+        make(8, log=tmp_path / "sharde")
+    if not own:
+        shutil.rmtree(tmp_path / "shared")
+        with pytest.raises(UserError, match=told):
+            make(8, log=tmp_path / "shared")
+    assert not (tmp_path / "sharde").exists() and (own or not (tmp_path / "shared").exists())
+    assert all(path.read_bytes() == data for path, data in kept.items() if path.exists())
+
+
+def test_a_log_is_not_begun_for_a_folder_that_cannot_be_used(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(UserError, match="not empty"):
+        make(5, log=tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
+
+
+def recipients_in(entries: list[Entry]) -> list[list[str]]:
+    """Those that the training entry names, and every change."""
+    told = [[str(v) for k, v in e.details.items() if k.startswith("recipient ")] for e in entries]
+    return [kids for kids in told if kids]
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_sealed_release_goes_on_under_the_newest_key_of_its_reader(
+    make: Make, tmp_path: Path, office: Office, revoked: bool
+) -> None:
+    sealed = {"encrypt_to": ("reader",)}
+    old = office.ring.find("reader")
+    make(12, **sealed)
+    if revoked:
+        office.ring.revoke("reader", "compromised")
+        new = office.ring.new("reader", "x25519")
+    else:
+        new = office.ring.rotate("reader")
+    with pytest.raises(PolicyError, match=r"was revoked|only opens what it sealed once"):
+        make(20, encrypt_to=(old.kid,))
+    assert make(20, **sealed).counts.all == make(20, **sealed).counts.all == 20
+    for path in (tmp_path / "out" / "images").iterdir():
+        wanted = old if int(path.name[:6]) < 12 else new
+        assert [stanza.kid for stanza in read_header(path).stanzas] == [wanted.kid]
+    entries = entries_of(Log(tmp_path / "out" / "log"), signer(office, "release"))
+    assert recipients_in(entries) == [[old.kid], [new.kid]]
+    office.ring.new("other", "x25519")
+    for encrypt_to in (("other",), ("reader", "other"), ()):
+        with pytest.raises(UserError, match="holds a release with recipients"):
+            make(22, encrypt_to=encrypt_to)
+
+
+@pytest.mark.parametrize("how", ["before", "meanwhile"])
+def test_a_reader_given_as_a_file_is_looked_up_in_the_ring(
+    make: Make, tmp_path: Path, office: Office, how: str
+) -> None:
+    pem = tmp_path / "reader.pem"
+    pem.write_text(office.ring.find("reader").pem)
+    if how == "before":
+        office.ring.revoke("reader", "compromised")
+
+    def end(done: int) -> None:
+        if done == 32:
+            office.ring.revoke("reader", "compromised")
+
+    with pytest.raises(UserError, match=r"key reader .* was revoked on .* \(compromised\)"):
+        make(100, encrypt_to=(str(pem),), progress=end)
+    assert (tmp_path / "out").exists() == (how == "meanwhile")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from securegan.security.errors import PolicyError
 from securegan.security.provenance.files import read_given
-from securegan.security.provenance.log import Entry, Log, read_entry
+from securegan.security.provenance.log import Entry, Log, Tip, read_entry
 from securegan.security.provenance.memory import Memory
 from securegan.security.provenance.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from securegan.security.provenance.note import LIMIT, Checkpoint, read_checkpoint
@@ -32,11 +32,11 @@ class Audit:
 
 @dataclass(frozen=True)
 class Followed:
-    """Entries by kind, the time of the last (empty where there is none), and the byte where it ends."""
+    """Entries by kind, the time of the last (empty where there is none), and where the log was then."""
 
     kinds: Counter[str]
     last: str
-    end: int
+    tip: Tip
 
 
 def log_keys(trust: Trust) -> list[PublicKey]:
@@ -75,7 +75,7 @@ def audit(
     signer = require_log_key(trust, key, last, log.checkpoint_path)
     if memory is not None:
         memory.checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root, log.checkpoint_path)
-    return Audit(checkpoint, note, signer, found.kinds, log.path.stat().st_size - found.end)
+    return Audit(checkpoint, note, signer, found.kinds, log.path.stat().st_size - found.tip.end)
 
 
 def follow(
@@ -107,7 +107,7 @@ def follow(
         see(frontier.size - 1, entry)
     if frontier.root() != checkpoint.root:
         raise PolicyError(f"{log.path} is refused: its entries are not those that were signed.")
-    return Followed(kinds, last, end)
+    return Followed(kinds, last, Tip(checkpoint.origin, frontier, end))
 
 
 def _marks(log: Log, checkpoint: Checkpoint, known: Iterable[Checkpoint], memory: Memory | None) -> dict[int, bytes]:

@@ -5,11 +5,13 @@ root and size. ``frontier.json`` is what of the tree is needed to go on, believe
 ``torn.txt`` keeps what a writer that was killed had not yet signed. Nothing counts before it stands under a checkpoint.
 """
 
+import copy
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, TypeAlias
 
@@ -60,6 +62,15 @@ def read_entry(line: bytes) -> Entry:
     return entry
 
 
+@dataclass
+class Tip:
+    """How far a log had come: its tree, and the byte after the last entry."""
+
+    origin: str
+    frontier: Frontier
+    end: int
+
+
 class Log:
     """A log's folder, to be added to with :meth:`writing` and read with :meth:`lines`."""
 
@@ -85,10 +96,10 @@ class Log:
         return log
 
     @contextmanager
-    def writing(self, signer: Signer, others: Iterable[PublicKey] = ()) -> Iterator["Writer"]:
+    def writing(self, signer: Signer, others: Iterable[PublicKey] = (), after: Tip | None = None) -> Iterator["Writer"]:
         """Add entries, alone; they are on the disk and signed when the block ends, also where it ends in an error.
 
-        Args: others: keys that signed this log before ``signer`` did.
+        Args: others: keys that signed this log before ``signer`` did; after: what it must go on from.
         Raises UserError, AuthenticationError, or PolicyError where the log is not the one that was signed.
         """
         lock = FileLock(self.folder / ".lock", timeout=PATIENCE)
@@ -100,6 +111,8 @@ class Log:
             raise UserError(f"{self.folder} cannot be written: {error.strerror}.") from error
         try:
             checkpoint, _ = self.checkpoint([signer.public, *others])
+            if after is not None:
+                self._require_continued(checkpoint, after)
             with open(self.path, "r+b") as file:
                 writer = Writer(self, file, checkpoint, signer)
                 try:
@@ -122,14 +135,15 @@ class Log:
         """The newest checkpoint and who of ``keys`` signed it. Raises UserError or AuthenticationError."""
         return read_checkpoint(read_given(self.checkpoint_path, LIMIT, "the log's"), keys, self.checkpoint_path)
 
-    def lines(self, checkpoint: Checkpoint) -> Iterator[bytes]:
-        """The entries under ``checkpoint``, as bytes; what stands after them does not count.
+    def lines(self, checkpoint: Checkpoint, after: Tip | None = None) -> Iterator[bytes]:
+        """The entries under ``checkpoint``, as bytes, or those ``after``; what stands after them does not count.
 
         Raises PolicyError where there are fewer, and UserError.
         """
         try:
             with open_regular(self.path) as file:
-                for index in range(checkpoint.size):
+                file.seek(0 if after is None else after.end)
+                for index in range(0 if after is None else after.frontier.size, checkpoint.size):
                     line = file.readline(MAX_LINE + 2)
                     if not line.endswith(b"\n"):
                         raise PolicyError(
@@ -140,6 +154,20 @@ class Log:
                     yield line[:-1]
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}.") from error
+
+    def _require_continued(self, checkpoint: Checkpoint, after: Tip) -> None:
+        """Raises PolicyError where ``checkpoint`` is of another log, or older, or another one of that many entries."""
+        frontier = copy.deepcopy(after.frontier)
+        if checkpoint.origin == after.origin and checkpoint.size >= frontier.size:
+            with suppress(PolicyError):  # other entries end elsewhere
+                for line in self.lines(checkpoint, after):
+                    frontier.add(leaf_hash(line))
+            if frontier.root() == checkpoint.root:
+                return
+        raise PolicyError(
+            f"{self.folder} is refused: it does not go on from the {after.frontier.size} entries that this process "
+            "knows: it was exchanged meanwhile, or brought back from an older state; restore its newest one."
+        )
 
     def _sign(self, checkpoint: Checkpoint, signer: Signer) -> None:
         with written(self.checkpoint_path, replace=True, mode=0o644) as file:
@@ -195,6 +223,11 @@ class Writer:
     def size(self) -> int:
         """Entries so far, with those not yet signed."""
         return self._frontier.size
+
+    @property
+    def tip(self) -> Tip:
+        """Where the log is, once the block of :meth:`Log.writing` has ended."""
+        return Tip(self._origin, self._frontier, self._end)
 
     def append(self, entry: Entry) -> int:
         """Add an entry, dated now or, where the clock was set back, as the last one; its index.
