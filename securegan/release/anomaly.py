@@ -27,8 +27,10 @@ from securegan.evaluation.surfaces import score_of
 from securegan.metrics.detection import conformal_threshold
 from securegan.models.base import GenerativeModule
 from securegan.runs.atomic import write_json
+from securegan.security.provenance.files import read_regular
 
 FILE = "intake.json"  # in the run folder
+LIMIT = 64 * 2**20  # bytes of it: some three million scores
 SCALED_ON = 1024  # train images
 LEVELS = 15  # of a channel squeezed to 4 bits
 
@@ -49,7 +51,10 @@ class Calibration:
         """What :meth:`save` left in a run folder, of these weights; None where there is none."""
         path = run / FILE
         try:
-            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            content = read_regular(path, LIMIT)
+            if len(content) > LIMIT:
+                raise ValueError(f"more than {LIMIT} bytes")
+            found = cls(**json.loads(content))
             usable = {name: (_finite(low), _finite(high)) for name, (low, high) in found.scale.items()}
             scores = [[_finite(score) for score in part] for part in (found.scores, found.held_out)]
         except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The keys of a release: who signs it and its log, and for whom it is sealed."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,11 +9,13 @@ from typing import Final
 from securegan.errors import UserError
 from securegan.security.envelope.recipients import PublicKey as SealingKey
 from securegan.security.envelope.recipients import Recipient, RingKey
+from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.keys.key import Key
 from securegan.security.keys.ring import KeyRing
 from securegan.security.provenance.log import Log
 from securegan.security.provenance.note import Checkpoint
 from securegan.security.provenance.signing import PublicKey, Signer, log_keys_of, signer_of
+from securegan.security.spelling import as_text
 
 PURPOSE: Final = "image"
 
@@ -82,6 +85,19 @@ class ReleaseKeys:
         """Whether the recipients are those of ``kids``, or keys that took the place of those under their names."""
         return {self._who(kid) for kid in kids} == {self._who(kid) for kid in self.kids}
 
+    def _require_unstolen(self, log: Log) -> None:
+        """Raises PolicyError where the log is under a key that the ring holds for compromised."""
+        for held in self.ring:
+            if "log" in held.purposes and held.reason == "compromised" and held.public:
+                with suppress(AuthenticationError):
+                    log.checkpoint([PublicKey(held.public)])
+                    at = "" if held.revoked_at is None else f" on {as_text(held.revoked_at)}"
+                    raise PolicyError(
+                        f"{log.checkpoint_path} is refused: it is under the key {held}, which was revoked{at} "
+                        "(compromised), and whoever has that can sign any log: begin a new "
+                        "release, with another --out and another log."
+                    )
+
     def _who(self, kid: str) -> str:
         key = _of_kid(self.ring, kid)
         return kid if key is None else f"key {key.name}"
@@ -91,7 +107,11 @@ class ReleaseKeys:
 
         A key that took the place of one of its own name goes on with that one's log.
         """
-        checkpoint, key = log.checkpoint([self.keeper.public, *self.signed_before])
+        try:
+            checkpoint, key = log.checkpoint([self.keeper.public, *self.signed_before])
+        except AuthenticationError:
+            self._require_unstolen(log)
+            raise
         before, now = (self.ring.find(kid) for kid in (key.kid, self.keeper.kid))
         if before.name != now.name:
             raise UserError(

@@ -3,24 +3,28 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from securegan.release.finishing import object_of
 from securegan.release.keys import PURPOSE, ReleaseKeys
-from securegan.release.plan import FOLDERS
+from securegan.release.plan import FOLDERS, Plan
 from securegan.release.record import Record
 from securegan.release.release import Released
 from securegan.runs.atomic import write_json
 from securegan.security.envelope.files import SUFFIX as SEALED
-from securegan.security.envelope.files import open_bytes
+from securegan.security.envelope.files import open_bytes, read_header
 from securegan.security.envelope.recipients import Ring
 from securegan.security.envelope.versions import Expected
-from securegan.security.errors import PolicyError
+from securegan.security.errors import AuthenticationError, PolicyError
 from securegan.security.provenance import sidecar
 from securegan.security.provenance.auditing import audit
+from securegan.security.provenance.files import MAX_IMAGE, read_given
 from securegan.security.provenance.log import Entry
 from securegan.security.provenance.signing import PublicKey
 from securegan.security.provenance.trust import Contents, Purpose, Revocation, Trust, TrustedKey, trusted_key
+from securegan.security.provenance.verdicts import Verdict
 from securegan.security.spelling import as_text
 
 SUMMARY = "summary.json"  # in the release's folder
@@ -41,7 +45,7 @@ def summarise(released: Released, out: Path, keys: ReleaseKeys) -> dict[str, Any
     found = audit(released.log, _trusting(keys, ()), see=see)
     record.require_whole(out)
     signers = [*dict.fromkeys([*record.keys["images"], *record.keys["approvals"]])]
-    verdicts = Counter(_verdicts(out / FOLDERS["release"], keys, _trusting(keys, signers)))
+    verdicts = Counter(_verdicts(out / FOLDERS["release"], released.plan, keys, _trusting(keys, signers)))
     summary = {
         "images": counts.all,
         "released": counts.release,
@@ -59,15 +63,22 @@ def summarise(released: Released, out: Path, keys: ReleaseKeys) -> dict[str, Any
     return summary
 
 
-def _verdicts(folder: Path, keys: ReleaseKeys, trust: Trust) -> Iterator[str]:
+def _verdicts(folder: Path, plan: Plan, keys: ReleaseKeys, trust: Trust) -> Iterator[str]:
     for path in folder.glob("[0-9]*.png"):
         yield sidecar.verify_file(path, trust).verdict.value
     for path in folder.glob(f"[0-9]*.png{SEALED}"):
         beside = path.with_name(path.name.removesuffix(SEALED) + sidecar.SUFFIX + SEALED)
         try:
-            data, signed = (
-                open_bytes(file.read_bytes(), [Ring(keys.ring)], Expected(purpose=PURPOSE)) for file in (path, beside)
-            )
+            contents = [read_given(file, MAX_IMAGE, "the file") for file in (path, beside)]
+            if any(
+                read_header(BytesIO(content)).facts.object_id != object_of(plan, file.name.removesuffix(SEALED))
+                for content, file in zip(contents, (path, beside), strict=True)
+            ):
+                yield Verdict.REFUSED.value  # another file's, or another release's
+                continue
+            data, signed = (open_bytes(content, [Ring(keys.ring)], Expected(purpose=PURPOSE)) for content in contents)
+        except AuthenticationError:
+            yield Verdict.REFUSED.value
         except PolicyError:
             yield UNOPENED  # there is no key for them here
         else:

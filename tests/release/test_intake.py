@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -127,6 +128,18 @@ def test_calibration_is_measured_once_and_needs_the_data_no_more(
     monkeypatch.setattr(intake, "data_of", None)
     assert calibrated(run)[1] == watched[1]
     assert Calibration.load(run, "other weights") is None
+
+
+def test_a_calibration_that_is_no_file_of_usual_size_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "intake.json"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"intake\.json is damaged"):
+        Calibration.load(tmp_path, "w")
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match=r"intake\.json is damaged \(more than"):
+        Calibration.load(tmp_path, "w")
 
 
 def test_a_damaged_calibration_is_named(run: Path, tmp_path: Path) -> None:

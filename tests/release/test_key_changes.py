@@ -298,3 +298,32 @@ def test_a_reader_given_as_a_file_is_looked_up_in_the_ring(
     with pytest.raises(UserError, match=r"key reader .* was revoked on .* \(compromised\)"):
         make(100, encrypt_to=(str(pem),), progress=end)
     assert (tmp_path / "out").exists() == (how == "meanwhile")
+
+
+def test_a_log_under_a_compromised_key_says_why_it_is_refused(make: Make, tmp_path: Path, office: Office) -> None:
+    office.ring.new("keeper", "ed25519", ["log"])
+    make(12, log_with="keeper")
+    office.ring.revoke("keeper", "compromised")
+    office.ring.new("keeper", "ed25519", ["log"])
+    with pytest.raises(PolicyError, match=r"under the key keeper .* was revoked on .* \(compromised\).* another --out"):
+        make(20, log_with="keeper")
+
+
+@pytest.mark.parametrize("how", ["renamed", "altered", "of another release"])
+def test_sealed_pairs_in_the_place_of_others_are_told_as_refused(
+    make: Make, tmp_path: Path, office: Office, how: str
+) -> None:
+    sealed = {"encrypt_to": ("reader",)}
+    if how == "of another release":
+        make(12, **sealed)
+        (tmp_path / "out").rename(tmp_path / "other")
+    released = make(12, **sealed)
+    first, second, third = sorted((tmp_path / "out" / "images").glob("*.png.sge"))[:3]
+    for path in (second, second.with_name(second.name.replace(".sge", ".sg.json.sge"))):
+        source = path.with_name(path.name.replace(second.name[:6], third.name[:6]))
+        if how == "of another release":
+            source = tmp_path / "other" / "images" / path.name
+        data = source.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if how == "altered" else data)
+    verdicts = told(released, tmp_path, **sealed)["verdicts"]
+    assert first.exists() and verdicts == {"refused": 1, "byte-exact": released.counts.release - 1}

@@ -259,6 +259,19 @@ def test_a_plan_of_other_types_is_damaged(release: Release, tmp_path: Path, chan
         release(2)
 
 
+def test_a_plan_that_is_a_pipe_or_huge_is_refused_unread(release: Release, tmp_path: Path) -> None:
+    release(1)
+    path = tmp_path / "out" / "release.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match=r"release\.json cannot be read: it has more than"):
+        release(2)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"release\.json cannot be read: it is no regular file"):
+        release(2)
+
+
 def test_a_plan_with_a_key_twice_is_damaged(release: Release, tmp_path: Path) -> None:
     release(1)
     path = tmp_path / "out" / "release.json"
