@@ -5,6 +5,7 @@ before torch is loaded.
 """
 
 import os
+import signal
 import sys
 import traceback
 
@@ -43,6 +44,9 @@ def main() -> None:
     except UserError as error:
         complain(f"{PROGRAM}: {error}")
         sys.exit(1 if isinstance(error, AuthenticationError) else 2)
+    except KeyboardInterrupt:
+        complain(f"{PROGRAM}: interrupted")
+        sys.exit(128 + signal.SIGINT)
     except Exception:
         traceback.print_exc()
         sys.exit(FAULT)

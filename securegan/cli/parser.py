@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from securegan.cli.terminal import complain
@@ -25,3 +26,10 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return int(text)
+
+
+def run_folder(text: str) -> Path:
+    """An argument's type: a folder with a run's configuration, looked at before torch takes its seconds to load."""
+    if not (Path(text) / "config.yaml").is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not a run folder: expected a folder that holds config.yaml")
+    return Path(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from securegan.cli.envelopes import add_opening, opening
 from securegan.cli.keys import add_ring
-from securegan.cli.parser import Commands, Parser, positive
+from securegan.cli.parser import Commands, Parser, positive, run_folder
 from securegan.cli.provenance.options import trusting
 from securegan.cli.runs import require_signed, signers
 from securegan.cli.terminal import say
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         help="write images of a run's generator for others: screened, signed, logged and, if asked, sealed",
         epilog="The same command goes on where an interrupted one stopped, or to a larger --n.",
     )
-    release.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    release.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     release.add_argument("--n", type=positive, required=True, help="images sampled, those that are flagged included")
     release.add_argument("--out", type=Path, required=True, help="a new or empty folder, or one to go on with")
     release.add_argument(
@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
         "intake", help="judge images from outside before they are used; exit code 1 where one is refused"
     )
     intake.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="images, folders or zip files of images")
-    intake.add_argument("--run", type=Path, metavar="RUN", help="whose images are usual")
+    intake.add_argument("--run", type=run_folder, metavar="RUN", help="whose images are usual")
     intake.add_argument(
         "--false-positive-rate",
         type=_rate,

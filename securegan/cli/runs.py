@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securegan.cli.keys import add_ring
-from securegan.cli.parser import Commands, Parser, positive
+from securegan.cli.parser import Commands, Parser, positive, run_folder
 from securegan.cli.provenance.options import trust_of, trusting
 from securegan.cli.terminal import say
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """The commands of this module."""
     report = commands.add_parser("report", help="make the figures and report.html of a run folder again")
-    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    report.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     report.set_defaults(do=_report)
     attack = commands.add_parser("attack", help="attack a trained run with something else, with a report of its own")
-    attack.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    attack.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     attack.add_argument("overrides", nargs="+", metavar="SETTING", help="such as attack=suite attack.eps=8/255")
     attack.add_argument("--out", type=Path, required=True, help="a new folder, or one whose attack was interrupted")
     require_signed(attack)
     attack.set_defaults(do=_attack)
     audit = commands.add_parser("audit", help="check a run for hidden gradients; exit code 1 where a check fails")
-    audit.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    audit.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     audit.add_argument("--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s")
     audit.add_argument("--images", type=positive, help="per surface (default: the run's metrics.check_images)")
     audit.add_argument("--surface", nargs="+", default=[], metavar="NAME", help="default: those of the run's figures")
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     require_signed(audit)
     audit.set_defaults(do=_audit)
     sample = commands.add_parser("sample", help="write images of a run's trained generator")
-    sample.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    sample.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     sample.add_argument("--n", type=positive, default=64, help="how many images (default: %(default)s)")
     sample.add_argument("--out", type=Path, required=True, help="a new or empty folder for PNG files")
     sample.add_argument("--class", dest="label", help="name or number of a class (default: all classes in turn)")
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     require_signed(sample)
     sample.set_defaults(do=_sample)
     export = commands.add_parser("export", help="write a run's trained generator for others to use, with a model card")
-    export.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    export.add_argument("run", type=run_folder, metavar="RUN", help="a run folder")
     export.add_argument("--out", type=Path, required=True, help="a new or empty folder")
     export.add_argument(
         "--format", choices=["safetensors", "onnx", "torchscript"], default="safetensors", help="default: %(default)s"

@@ -137,7 +137,8 @@ def _verify(arguments: argparse.Namespace) -> None:
         print_json({"acceptable": True, **said})
     else:
         for name, value in said.items():
-            say(f"{name}: {value}")
+            told = ", ".join(f"{count} {kind}" for kind, count in value.items()) if name == "kinds" else value
+            say(f"{name}: {told}")
 
 
 def _checked(folder: Path, trust: "Trust", known: "Sequence[Checkpoint]") -> dict[str, Any]:

@@ -393,3 +393,11 @@ def test_the_commands_load_no_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_an_interruption_is_one_word(run: Console, store: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("securegan.security.provenance.inspection.inspect", interrupted)
+    assert run("verify", images) == 130 and run.err == "securegan: interrupted\n"
